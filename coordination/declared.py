@@ -11,9 +11,10 @@
             \"\"\"List the pull requests of plans.\"\"\"
 
 The name is noun and verb: `coord pr list`, `coord.pr.list()`, the tool `coord_pr_list`. Positional parameters
-of the method are arguments of the command, keyword-only ones its options. A parameter whose type is a record
-with options is that many options; one without an Option is for scripts only. The docstring is the text, up to
-the paragraph on parameters, result or errors. A record says in `shown` which columns a list of it has.
+of the method are arguments of the command, keyword-only ones and those with a flag its options. A parameter
+whose type is a record with options is that many options; one without an Option is for scripts only. The
+docstring is the text, up to the paragraph on parameters, result or errors. A record says in `shown` which
+columns a list of it has.
 """
 
 from __future__ import annotations
@@ -63,9 +64,13 @@ class Effect(Enum):
     SYNCHRONISES = "synchronises"
     """Brings the file and a server outside in line; a repeated call changes nothing."""
 
+    PRIVATE = "private"
+    """Changes files of this user alone, for which the permissions of the operating system are enough."""
+
     @property
     def writes(self) -> bool:
-        return self not in (Effect.READS, Effect.LOOKS_OUTSIDE)
+        """Return whether it changes what others have, so that it needs a right."""
+        return self not in (Effect.READS, Effect.LOOKS_OUTSIDE, Effect.PRIVATE)
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class Option:
     _: KW_ONLY
     flag: str = ""
     """Its spelling on the command line, where it is not the name: `--reviewer`, `--draft/--ready`."""
+    argument: bool = False
+    """On the command line, the field of a record is an argument."""
     short: str = ""
     """Its spelling with one letter: `-f`."""
     metavar: str = ""
@@ -290,11 +297,11 @@ class Operation:
             if options := _options_of(kind):
                 defaults = {each.name: each for each in fields(kind)}
                 for name, hint in options.items():
-                    yield _parameter(name, hint, _default(defaults[name]), positional=False, record=one.name)
+                    yield _parameter(name, hint, _default(defaults[name]), record=one.name)
             else:
-                if _option(hints[one.name]) is None:
+                if (option := _option(hints[one.name])) is None:
                     continue  # for scripts only
-                positional = one.kind is not inspect.Parameter.KEYWORD_ONLY
+                positional = one.kind is not inspect.Parameter.KEYWORD_ONLY and not option.flag
                 yield _parameter(one.name, hints[one.name], one.default, positional=positional)
 
 
@@ -382,7 +389,9 @@ class _Exports(dict[str, Any]):
             raise KeyError(name) from None
 
 
-def _parameter(name: str, hint: Any, default: Any, *, positional: bool, record: str = "") -> Parameter:
+def _parameter(
+    name: str, hint: Any, default: Any, *, positional: bool = False, record: str = ""
+) -> Parameter:
     option = _option(hint) or Option("")
     kind, optional = _without_none(hint)
     kind, several = _item(kind)
@@ -393,7 +402,7 @@ def _parameter(name: str, hint: Any, default: Any, *, positional: bool, record: 
         optional=optional,
         several=several,
         default=default,
-        positional=positional,
+        positional=positional or option.argument,
         record=record,
     )
 

@@ -93,6 +93,13 @@ INDEX: Mapping[str, Indexed] = {
         "",
         "context.stats",
     ),
+    "event.list": Indexed(
+        "coordination.api.events:Events",
+        "List the events of runs, todos, locks, circuit breakers and commands, oldest first",
+        "read",
+        "",
+        "event.list",
+    ),
     "lock.list": Indexed(
         "coordination.api.exclusion:Locks",
         "List the locks with their holders and waiters, ages and times to live",
@@ -189,6 +196,41 @@ INDEX: Mapping[str, Indexed] = {
     ),
     "topic.publish": Indexed(
         "coordination.api.messages:Topics", "Publish an event on a topic", "edit", "", "topic.publish"
+    ),
+    "history.search": Indexed(
+        "coordination.history.memory:Memory",
+        "Search the history of records: when, what changed, and who did it",
+        "read",
+        "",
+        "history.search",
+    ),
+    "history.trends": Indexed(
+        "coordination.history.memory:Memory",
+        "Show the trends of issues, todos and runs, against the days before",
+        "read",
+        "",
+        "history.trends",
+    ),
+    "history.export": Indexed(
+        "coordination.history.memory:Memory",
+        "Export the history: every event as a line of JSON, oldest first",
+        "read",
+        "",
+        "history.export",
+    ),
+    "history.import": Indexed(
+        "coordination.history.memory:Memory",
+        "Import the events of an export that are new",
+        "read",
+        "",
+        "history.import",
+    ),
+    "history.rebuild": Indexed(
+        "coordination.history.memory:Memory",
+        "Begin a new database of the history from the journal of the file",
+        "read",
+        "",
+        "history.rebuild",
     ),
     "pr.create": Indexed(
         "coordination.api.requests:PullRequests",

@@ -271,17 +271,17 @@ class Settings(FrozenModel):
 
     history_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)] | None = None
     """Name of the machine whose worker keeps the history of all machines, beside its ecosystem file. None:
-    each machine keeps what `coord history` reads there.
+    each machine keeps what `coord history search` reads there.
     """
     history_synonyms: Annotated[tuple[Text, ...], BeforeValidator(split_words)] = SYNONYMS
-    """Groups of words that mean the same in `coord history --query`, with spaces between the words, as
+    """Groups of words that mean the same in `coord history search --query`, with spaces between the words, as
     `[bug defect fault, login auth]`. The groups given here replace the default ones.
     """
 
     embed_command: Command | None = None
-    """Command that gives `coord history --query` a search by meaning. It reads texts as JSON strings, one on
-    each line, and answers each with a JSON array of numbers. Read only from the environment, because a search
-    must not execute a command that came with a folder.
+    """Command that gives `coord history search --query` a search by meaning. It reads texts as JSON strings,
+    one on each line, and answers each with a JSON array of numbers. Read only from the environment, because a
+    search must not execute a command that came with a folder.
     """
 
     connect_timeout: Duration = timedelta(seconds=1)

@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from coordination.forges.models import CheckState, RequestState, ReviewState
     from coordination.history.events import HistoryEvent
     from coordination.history.search import HISTORY_KINDS, HistoryFilters
-    from coordination.history.trends import RunTrend, Trend
+    from coordination.history.trends import RunTrend, Trend, Trends
     from coordination.landing.preview import LandingPreview, RepoPreview
     from coordination.landing.rules import LandOptions
     from coordination.landing.start import PreparedLanding
@@ -178,7 +178,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "forges.models": ("CheckState", "RequestState", "ReviewState"),
     "history.events": ("HistoryEvent",),
     "history.search": ("HISTORY_KINDS", "HistoryFilters"),
-    "history.trends": ("RunTrend", "Trend"),
+    "history.trends": ("RunTrend", "Trend", "Trends"),
     "landing.preview": ("LandingPreview", "RepoPreview"),
     "landing.rules": ("LandOptions",),
     "landing.start": ("PreparedLanding",),

@@ -19,15 +19,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from typing import Annotated
 
 import redis
 
 from coordination.backend.client import Profile, address_of, reaching
 from coordination.backend.keys import Keys
 from coordination.background import BackgroundService
+from coordination.declared import Effect, Option, operation
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.events.kinds import ASKED, GAP, OF_A_RUN, asked_by_name, matching
-from coordination.events.records import BEGINNING, Event, place
+from coordination.events.records import BEGINNING, EVENTS_OF_REPO, Event, place
 from coordination.events.stream import EventStream, Follower, follow
 from coordination.runs.views import timeline
 from coordination.text import require_known
@@ -49,17 +51,33 @@ class Events:
     ) -> None:
         self._connect, self._namespace, self._repos = connect, namespace, repos
 
+    @operation("event.list", Effect.READS, tool=False)
     def list(
         self,
-        kinds: Collection[str] = (),
+        kinds: Annotated[
+            Collection[str],
+            Option(
+                "Select a kind such as todo.settled, or a pattern such as 'run.*'.",
+                flag="--kind",
+                completes="stream_kinds",
+            ),
+        ] = (),
         *,
-        repo: str | None = None,
-        since: str | datetime | None = None,
-        limit: int | None = None,
+        repo: Annotated[str | None, EVENTS_OF_REPO] = None,
+        since: Annotated[
+            str | datetime | None,
+            Option("Select events from this time on, or after the event of this id.", metavar="TIME|ID"),
+        ] = None,
+        limit: Annotated[
+            int | None,
+            Option(
+                "List at most so many (default: the latest 20; all with --since or --follow).",
+                metavar="N",
+                least=1,
+            ),
+        ] = None,
     ) -> list[Event]:
-        """Return events, oldest first: after an id, or from a time on, at most `limit`; without `since` the
-        latest ones (default: 20). `kinds`: kinds or patterns such as `todo.*`; `repo`: that name this
-        repository.
+        """List the events of runs, todos, locks, circuit breakers and commands, oldest first.
 
         Raises Unreachable where no server runs; UsageError, NotFound.
         """
@@ -90,7 +108,7 @@ class Events:
             with reaching(address_of(reader)):
                 stream = EventStream(reader, self._namespace)
                 position = stream.end() if since is None else _position(stream, since)
-            hint = f"then: coord events -f --since {position}"
+            hint = f"then: coord event list -f --since {position}"
             for event in follow(reader, self._namespace, position, asked=asked, hint=hint):
                 if event is None or wanted(event):
                     yield event
@@ -121,7 +139,7 @@ class Events:
         if client is None:
             raise Unreachable(
                 "no server runs here, and it has the events of runs",
-                "start it: coord up; changes of the file: coord history",
+                "start it: coord up; changes of the file: coord history search",
             )
         return client
 

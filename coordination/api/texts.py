@@ -144,8 +144,6 @@ PULL = "Create an issue in the file for each open issue of the forge that the fi
 PREFER = "Keep the value of this side where both have changed a field."
 DRY_RUN = "Show what would be done; change nothing."
 
-# Services, history
+# Services
 SERVICES = "Names of services (default: all)."
 PHASE = "Change services of this phase only."
-RECORD_TYPE = "Select this type of record: issue, todo, plan, milestone, dependency, repo or file."
-RECORD_EVENT = "Select a kind such as todo.completed, or a pattern such as 'issue.*'."

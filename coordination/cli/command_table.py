@@ -46,18 +46,6 @@ COMMANDS: Families = {
         "graph": ("runs.forecast", "Show the dependency graph of a plan.", "plan graph"),
         "forecast": ("runs.forecast", "Forecast a sweep of a plan.", "plan forecast"),
     },
-    "History": {
-        "events": (
-            "history",
-            "List or follow the events of runs, todos, locks, circuit breakers and commands.",
-            "event list",
-        ),
-        "history": ("history", "Search the history of records."),
-        "rebuild-history": ("history", "Begin a new database of the history from the journal of the file."),
-        "export-history": ("history", "Export the history."),
-        "import-history": ("history", "Import the events of an export that are new."),
-        "trends": ("history", "Show the trends of issues, todos and runs."),
-    },
     "Change the file": {
         "create-issue": ("tracker.records", "Create an issue."),
         "update-issue": ("tracker.records", "Change fields of an issue."),

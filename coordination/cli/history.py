@@ -1,23 +1,19 @@
-"""`events`: the stream of events; `history` with rebuild, export and import; `trends`."""
+"""`event list`; `history rebuild`, `export` and `import`; output of `history search` and `history trends`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 from pydantic_core import to_json
 
-from coordination.api import GAP, POSITION, Event, HistoryEvent, HistoryFilters, RunTrend, Trend, texts
-from coordination.cli.command import command
-from coordination.cli.completion import event_kinds, event_types, repo_names, stream_kinds, subject_ids
+from coordination.api import GAP, Event, HistoryEvent, RunTrend, Trend, Trends
 from coordination.cli.context import CliContext, warn
-from coordination.cli.options.values import moment, of_repo
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import plain, print_none, print_table
+from coordination.cli.screen.tables import plain, print_table
 from coordination.cli.times import format_time
 from coordination.errors import Conflict, CoordinationError
 from coordination.files import replacing
@@ -35,65 +31,7 @@ LONGEST_VALUE = 80
 LONGEST_TITLE = 300
 
 
-@command("memory.search")
-@click.argument("subject", metavar="[ID]", required=False, shell_complete=subject_ids)
-@click.option("--query", metavar="TEXT", default="", help="Find these words; the best matches come first.")
-@click.option(
-    "--type",
-    "entity",
-    metavar="TYPE",
-    shell_complete=event_types,
-    help=texts.RECORD_TYPE,
-)
-@of_repo
-@click.option(
-    "--kind",
-    metavar="KIND",
-    shell_complete=event_kinds,
-    help=texts.RECORD_EVENT,
-)
-@click.option(
-    "--actor",
-    metavar="USER@HOST",
-    help="Select events by this person or program; `file`: by an editor or git.",
-)
-@click.option(
-    "--since",
-    callback=moment,
-    metavar="TIME",
-    help="Select events from this time on: 2026-01-31, or 7d for 7 days ago.",
-)
-@click.option("--until", callback=moment, metavar="TIME", help="Select events before this time.")
-@click.option(
-    "--limit", default=20, show_default=True, type=click.IntRange(min=1), metavar="N", help="List at most N."
-)
-@output_options(HistoryEvent)
-@click.pass_obj
-def history(
-    call: CliContext,
-    subject: str | None,
-    query: str,
-    entity: str | None,
-    repo: str | None,
-    kind: str | None,
-    actor: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    limit: int,
-    form: Form,
-) -> None:
-    """ID selects the events of one record, such as TODO-001; a milestone is PLAN-001/M1."""
-    filters = HistoryFilters(
-        subject=subject, entity=entity, repo=repo, kind=kind, actor=actor, since=since, until=until
-    )
-    events = call.coord.memory.search(query, filters, limit=limit)
-    form.records(events, lambda: _print_events(events, subject))
-
-
-def _print_events(events: list[HistoryEvent], subject: str | None) -> None:
-    if not events:
-        print_none(f"no event {f'of {subject} ' if subject else ''}matches", "list the latest: coord history")
-        return
+def print_events(events: Sequence[HistoryEvent]) -> None:
     print_table(
         ("TIME", "EVENT", "ID", "BY", "WHAT"),
         [
@@ -146,10 +84,8 @@ def _value(value: object) -> str:
     return shortened(text, LONGEST_VALUE)
 
 
-@command("memory.rebuild")
 @as_json_option
-@click.pass_obj
-def rebuild_history(call: CliContext, as_json: bool) -> None:
+def rebuild(call: CliContext, _: Mapping[str, Any], *, as_json: bool) -> None:
     count = call.coord.memory.rebuild()
     if as_json:
         print_json({"events": count})
@@ -157,10 +93,8 @@ def rebuild_history(call: CliContext, as_json: bool) -> None:
         click.echo(f"the history has {counted(count, 'event')}", err=True)
 
 
-@command("memory.export")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.pass_obj
-def export_history(call: CliContext, file: Path | None) -> None:
+def export(call: CliContext, _: Mapping[str, Any], *, file: Path | None) -> None:
     """Without FILE it is written to standard output."""
     lines = call.coord.memory.export()
     if file is None:
@@ -179,11 +113,9 @@ def export_history(call: CliContext, file: Path | None) -> None:
         ) from error
 
 
-@command("memory.import_lines")
 @click.argument("file", type=click.File("r", encoding="utf-8", errors="replace"))
 @as_json_option
-@click.pass_obj
-def import_history(call: CliContext, file: IO[str], as_json: bool) -> None:
+def import_(call: CliContext, _: Mapping[str, Any], *, file: IO[str], as_json: bool) -> None:
     """With `-` for FILE, standard input is read."""
     count = call.coord.memory.import_lines(file)
     if as_json:
@@ -192,23 +124,13 @@ def import_history(call: CliContext, file: IO[str], as_json: bool) -> None:
         click.echo(f"imported {counted(count, 'event')}", err=True)
 
 
-@command("memory.trends")
-@click.argument("repo", required=False, shell_complete=repo_names)
-@click.option("--days", default=30, show_default=True, type=int, help="Show this number of days until today.")
-@as_json_option
-@click.pass_obj
-def trends(call: CliContext, repo: str | None, days: int, as_json: bool) -> None:
-    """Without REPO, all repositories count."""
-    by_entity = call.coord.memory.trends(repo, days)
-    if as_json:
-        print_json({trend.entity: trend for trend in by_entity})
-        return
+def print_trends(found: Trends) -> None:
     with paged():
-        for trend in by_entity:
-            _print_trend(trend, days)
+        for trend in (found.issue, found.todo, found.run):
+            _print_trend(trend)
 
 
-def _print_trend(trend: Trend | RunTrend, days: int) -> None:
+def _print_trend(trend: Trend | RunTrend) -> None:
     sums: Mapping[str, Mapping[str, float]]
     if isinstance(trend, Trend):
         click.echo(f"{trend.entity}s, open now: {trend.days[-1].open}")
@@ -231,7 +153,7 @@ def _print_trend(trend: Trend | RunTrend, days: int) -> None:
             },
         )
     print_table(
-        ("FIGURE", f"LAST {days} DAYS", "BEFORE", "TREND"),
+        ("FIGURE", f"LAST {len(trend.days)} DAYS", "BEFORE", "TREND"),
         [
             (
                 label,
@@ -277,63 +199,26 @@ SHOWN_ELSEWHERE = frozenset({"entry", "plan", "attempt", "event"})
 LONGEST_LINE = 500
 
 
-def _since(ctx: click.Context, parameter: click.Parameter, text: str | None) -> str | datetime | None:
-    """Accept the id of an event, or what `moment` accepts."""
-    return text if text is not None and POSITION.fullmatch(text) else moment(ctx, parameter, text)
-
-
-@command()
 @click.option("--follow", "-f", is_flag=True, help="Print events as they happen, until Ctrl-C.")
-@click.option(
-    "--kind",
-    "kinds",
-    multiple=True,
-    metavar="KIND",
-    shell_complete=stream_kinds,
-    help="Select a kind such as todo.settled, or a pattern such as 'run.*'.",
-)
-@of_repo
-@click.option(
-    "--since",
-    callback=_since,
-    metavar="TIME|ID",
-    help="Select events from this time on (2026-01-31, or 7d for 7 days ago), or after the event of this id.",
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Print at most N (default: the latest 20; all with --since or --follow).",
-)
 @output_options(Event)
-@click.pass_obj
-def events(
-    call: CliContext,
-    follow: bool,
-    kinds: tuple[str, ...],
-    repo: str | None,
-    since: str | datetime | None,
-    limit: int | None,
-    form: Form,
-) -> None:
-    """List or follow the events of runs, todos, locks, circuit breakers and commands, oldest first.
-
-    With -f and --json, each event is a line of JSON. Kinds that are counted only, such as lock.granted, are
-    written while -f asks for them by name. See changes of the file with coord history.
+def event_list(call: CliContext, values: Mapping[str, Any], *, follow: bool, form: Form) -> None:
+    """With -f and --json, each event is a line of JSON. Kinds that are counted only, such as lock.granted,
+    are written while -f asks for them by name. See changes of the file with coord history search.
     """
     if not follow:
-        events = call.coord.events.list(kinds, repo=repo, since=since, limit=limit)
+        events = call.coord.events.list(**values)
         form.records(events, lambda: _print(events))
         if not events and not form.wanted:
             click.echo("no event matches", err=True)
         return
+    filters = {name: value for name, value in values.items() if name != "limit"}
     count = 0
-    for event in call.coord.events.follow(kinds, repo=repo, since=since):
+    for event in call.coord.events.follow(**filters):
         if event is None:
             continue
         _print_one(event, form)
         count += event.kind != GAP
-        if count == limit:
+        if count == values.get("limit"):
             return
 
 

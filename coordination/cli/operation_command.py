@@ -26,6 +26,7 @@ from coordination.cli.context import CliContext, confirm, despite_quiet, warn, y
 from coordination.cli.options.values import (
     duration,
     moment,
+    moment_or_position,
     more_than_zero,
     one_of,
     parts,
@@ -40,6 +41,8 @@ from coordination.errors import UsageError
 from coordination.terminal import spelled
 
 DRAWN: Mapping[str, str] = {
+    "history.search": "history:print_events",
+    "history.trends": "history:print_trends",
     "lock.list": "locks:print_locks",
     "lock.release": "locks:print_released",
     "breaker.reset": "locks:print_reset",
@@ -62,6 +65,10 @@ DRAWN: Mapping[str, str] = {
 }
 """Operation → the function that prints its result for people, where a table does not do."""
 HAND_MADE: Mapping[str, str] = {
+    "event.list": "history:event_list",
+    "history.rebuild": "history:rebuild",
+    "history.export": "history:export",
+    "history.import": "history:import_",
     "run.sweep": "runs.sweep:sweep",
     "todo.execute": "runs.sweep:execute",
     "run.retry": "runs.recovery:retry",
@@ -94,8 +101,11 @@ is the end of the help.
 CONVERTED: Mapping[Any, Callable[[click.Context, click.Parameter, str | None], Any]] = {
     timedelta: duration,
     datetime: moment,
+    str | datetime: moment_or_position,
 }
 """Type → the callback that converts its text."""
+TIMES = (datetime, str | datetime)
+"""Types of a time, which may be given as a duration before now."""
 
 
 def command_of(operation: Operation) -> click.Command:
@@ -138,7 +148,11 @@ def _hand_made(operation: Operation, function: Callable[..., int | None]) -> cli
 
 def _help(operation: Operation) -> str:
     """Return the text of an operation and of its arguments."""
-    arguments = (f"{one.name.upper()}: {one.option.text}" for one in operation.parameters if one.positional)
+    arguments = (
+        f"{one.option.metavar.strip('[]') or one.name.upper()}: {one.option.text}"
+        for one in operation.parameters
+        if one.positional
+    )
     return "\n\n".join([operation.text, *arguments])
 
 
@@ -187,6 +201,8 @@ def _parameter(one: Parameter) -> click.Parameter:
         kind = None if one.option.filters else click.Choice(words, case_sensitive=False)
         complete = complete or completion.enum_values(one.type)
         help_ = f"{help_} {one_of(one.type).capitalize()}"
+    elif one.type in TIMES:
+        help_ = f"{help_} TIME: 2026-01-31, or 7d for 7 days ago."
     elif one.type is int:
         metavar, kind = metavar or "N", click.IntRange(min=one.option.least, max=one.option.most)
     if one.option.filters:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from coordination.backend.steps.namespace import AppendEvent
+from coordination.declared import Option
 from coordination.errors import UsageError
 
 BEGINNING = "0-0"
@@ -19,6 +20,8 @@ _TIME_MS = re.compile(r"[0-9]{1,15}")
 _KIND = re.compile(r"[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*")
 
 Fields = Mapping[str, str]
+
+EVENTS_OF_REPO = Option("Select events that concern this repository.", completes="repo_names")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -222,7 +222,7 @@ def _gap(since: str, info: Mapping[str, Any], now_ms: int) -> tuple[list[Event],
         return [_gap_event(last, last, why)], last
     begins = str(first[0]) if first else last
     if int(info["entries-added"]) > int(info["length"]) and place(since) < place(begins):
-        why = "events were deleted before they were read; coord history may have them"
+        why = "events were deleted before they were read; coord history search may have them"
         return [_gap_event(since, begins, why)], since if first else last
     return [], since
 

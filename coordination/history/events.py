@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from coordination.declared import Table
 from coordination.frozen import FrozenModel
 from coordination.models import OPEN_TODO, IssueStatus
 from coordination.planner.hours import MS_IN_AN_HOUR
@@ -20,6 +21,8 @@ class HistoryEvent(FrozenModel):
     `record` has the record's main fields as they are afterwards, `data` whatever else the kind has. `matched`
     is the text that a search found, with the words in brackets.
     """
+
+    shown: ClassVar = Table(none="no event matches", next_step="list the latest: coord history search")
 
     id: str
     at: datetime

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ValidationError
 
+from coordination.declared import Effect, Option, operation
 from coordination.ecosystem.record_events import record_event
 from coordination.environment import actor
 from coordination.errors import CoordinationError, Unreadable, UsageError
@@ -22,6 +23,7 @@ from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
 from coordination.history.search import (
     LIMIT,
+    MOST,
     Embedder,
     EmbeddingFailed,
     HistoryFilters,
@@ -30,7 +32,7 @@ from coordination.history.search import (
     search,
 )
 from coordination.history.store import COMPANIONS, HistoryStore, move_away, readable
-from coordination.history.trends import RunTrend, Trend, durations, run_trend, trends
+from coordination.history.trends import MOST_DAYS, RunTrend, Trend, Trends, durations, run_trend, trends
 from coordination.models import Dependency, Issue, Plan, Record, Todo
 from coordination.planner.hours import Group, medians
 from coordination.settings import Settings
@@ -111,17 +113,22 @@ class Memory:
             except CoordinationError as error:
                 self._warn(f"the history may lack the latest changes: {error}")
 
+    @operation("history.search", Effect.READS, for_agents="`changes` is {field: [before, after]}.")
     def search(
         self,
-        query: str = "",
+        query: Annotated[
+            str, Option("Find these words; the best matches come first.", flag="--query", metavar="TEXT")
+        ] = "",
         filters: HistoryFilters = HistoryFilters(),  # noqa: B008 (frozen)
         *,
-        limit: int = LIMIT,
+        limit: Annotated[
+            int, Option("List at most so many (default: 20).", metavar="N", least=1, most=MOST)
+        ] = LIMIT,
     ) -> list[HistoryEvent]:
         """Search the history of records: when, what changed, and who did it. Without a query, list the
         events, latest first.
 
-        `query`: words to find; the best matches come first. Raises UsageError, NotFound.
+        Raises UsageError, NotFound.
         """
         with self._store() as store:
             by_words = partial(search, store, query, filters, limit=limit, synonyms=self._synonyms)
@@ -132,7 +139,27 @@ class Memory:
                     self._warn(f"searched by words only: {error}")
             return by_words()
 
-    def trends(self, repo: str | None = None, days: int = 30) -> tuple[Trend | RunTrend, ...]:
+    @operation(
+        "history.trends",
+        Effect.READS,
+        for_agents="Runs: failure rate, retries, reuse, hours waited by cause.",
+    )
+    def trends(
+        self,
+        repo: Annotated[
+            str | None, Option("A repository's name (default: all).", completes="repo_names")
+        ] = None,
+        days: Annotated[
+            int,
+            Option(
+                "Show this number of days until today (default: 30).",
+                flag="--days",
+                metavar="N",
+                least=1,
+                most=MOST_DAYS,
+            ),
+        ] = 30,
+    ) -> Trends:
         """Show the trends of issues, todos and runs, against the days before.
 
         Raises UsageError, NotFound.
@@ -140,10 +167,8 @@ class Memory:
         with self._store() as store:
             now = datetime.now(UTC)
             check_known(store, HistoryFilters(repo=repo))
-            return (
-                *trends(store, repo=repo, days=days, now=now),
-                run_trend(store, repo=repo, days=days, now=now),
-            )
+            issue, todo = trends(store, repo=repo, days=days, now=now)
+            return Trends(issue=issue, todo=todo, run=run_trend(store, repo=repo, days=days, now=now))
 
     def learned(self, groups: Collection[Group]) -> dict[Group, float]:
         """Return the median hours of the groups of similar todos that have durations."""
@@ -177,7 +202,8 @@ class Memory:
         self, repo: str | None = None, days: int = 30
     ) -> tuple[Trend | RunTrend, ...]:
         """Return the trends of the last `days` days."""
-        return self.trends(repo, days)
+        found = self.trends(repo, days)
+        return found.issue, found.todo, found.run
 
     def store_issue_event(self, kind: str, issue: Issue, changes: Mapping[str, Any] | None = None) -> bool:
         """Keep an event of another program; return False if the history has it already.
@@ -233,12 +259,14 @@ class Memory:
                 return False
             return store.add([event]) == 1
 
+    @operation("history.export", Effect.READS, tool=False)
     def export(self) -> Iterator[str]:
         """Export the history: every event as a line of JSON, oldest first."""
         with self._store() as store:
             for event in store.every():
                 yield event.model_dump_json(exclude={"matched"}) + "\n"
 
+    @operation("history.import", Effect.PRIVATE, tool=False)
     def import_lines(self, lines: Iterable[str]) -> int:
         """Import the events of an export that are new.
 
@@ -264,6 +292,7 @@ class Memory:
                 new += store.add(events)
         return new
 
+    @operation("history.rebuild", Effect.PRIVATE, tool=False)
     def rebuild(self) -> int:
         """Begin a new database of the history from the journal of the file. Events that the journal no longer
         has are taken from the old database, if that is readable.

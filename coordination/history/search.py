@@ -22,10 +22,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import mul
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
+from coordination.declared import Option
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.events.kinds import KINDS
+from coordination.events.records import EVENTS_OF_REPO
 from coordination.history.events import HistoryEvent
 from coordination.history.store import HistoryStore, event_of
 from coordination.models import Command, argv_of
@@ -168,15 +170,38 @@ MOST = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryFilters:
-    """Conditions that an event must meet; `kind` is a name or a pattern such as `todo.*`."""
+    """Conditions that an event must meet."""
 
-    subject: str | None = None
-    entity: str | None = None
-    repo: str | None = None
-    kind: str | None = None
-    actor: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    subject: Annotated[
+        str | None,
+        Option(
+            "The id of a record, such as TODO-001, whose events are listed; a milestone is PLAN-001/M1.",
+            argument=True,
+            metavar="[ID]",
+            completes="subject_ids",
+        ),
+    ] = None
+    entity: Annotated[
+        str | None,
+        Option(
+            "Select this type of record: issue, todo, plan, milestone, dependency, repo or file.",
+            flag="--type",
+            completes="event_types",
+        ),
+    ] = None
+    repo: Annotated[str | None, EVENTS_OF_REPO] = None
+    kind: Annotated[
+        str | None,
+        Option(
+            "Select a kind such as todo.completed, or a pattern such as 'issue.*'.", completes="event_kinds"
+        ),
+    ] = None
+    actor: Annotated[
+        str | None,
+        Option("Select events by this person or program; `file`: by an editor or git.", metavar="USER@HOST"),
+    ] = None
+    since: Annotated[datetime | None, Option("Select events from this time on.", metavar="TIME")] = None
+    until: Annotated[datetime | None, Option("Select events before this time.", metavar="TIME")] = None
 
 
 def search(

@@ -248,6 +248,15 @@ class RunTrend:
     worked_h_by_repo: dict[str, float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trends:
+    """The trends of issues, todos and runs."""
+
+    issue: Trend
+    todo: Trend
+    run: RunTrend
+
+
 def run_trend(store: HistoryStore, *, repo: str | None, days: int, now: datetime) -> RunTrend:
     """Return the trend of the last `days` days, today included."""
     window, earlier = window_of(days, now)

@@ -44,7 +44,7 @@ class Subscription:
     def subscribe(self, *wanted: str) -> None:
         new = {topics.pattern(one) for one in wanted} - self._patterns
         if any(map(topics.is_of_coord, new)):
-            raise UsageError("events of coord are no topic of Redis", "follow them: coord events -f")
+            raise UsageError("events of coord are no topic of Redis", "follow them: coord event list -f")
         if len(self._patterns) + len(new) > MOST_PATTERNS:
             raise UsageError(f"more than {MOST_PATTERNS} patterns", "subscribe to fewer, like a.**")
         self._patterns |= new

@@ -376,6 +376,6 @@ def foreign(message: str) -> NotTrusted:
     return NotTrusted(
         TrustCause.FOREIGN,
         message,
-        "somebody changed it in Redis, or a worker of another version wrote it; see: coord events --kind "
+        "somebody changed it in Redis, or a worker of another version wrote it; see: coord event list --kind "
         "'trust.*'; a new run goes on without it: coord sweep",
     )

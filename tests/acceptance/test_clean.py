@@ -176,7 +176,7 @@ def test_clean_refuses_to_delete_work_that_only_a_kept_worktree_has(swept: Testb
     git(kept, "branch", "mine")
     (kept / "more").write_text("by hand")
     swept.ok("clean", "--unmerged", "--yes")
-    event = swept.ok("events", "--kind", "command.clean", "--json").json[-1]
+    event = swept.ok("event", "list", "--kind", "command.clean", "--json").json[-1]
     assert event["data"]["overrides"] == "--unmerged"
     assert not kept.exists()
     assert (branches(swept, "r1"), branches(swept, "r2")) == (["main"], ["main", "mine"])

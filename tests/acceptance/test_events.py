@@ -1,4 +1,4 @@
-"""`coord events`, and the same events as resources for agents."""
+"""`coord event list`, and the same events as resources for agents."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def test_without_a_server_the_error_says_where_events_are(new_testbed: Callable[
     testbed = new_testbed()
     testbed.write()
     for words in ((), ("-f",)):
-        done = testbed.coord("events", *words)
-        assert (done.code, "coord up" in done.err, "coord history" in done.err) == (7, True, True)
+        done = testbed.coord("event", "list", *words)
+        assert (done.code, "coord up" in done.err, "coord history search" in done.err) == (7, True, True)
     assert not testbed.server.running(), "and none was started"
 
 
 def test_events_are_listed_by_kind_repository_and_time(testbed: Testbed, stream: EventStream):
-    whole = testbed.ok("events", "--since", "0-0", "--json").json
+    whole = testbed.ok("event", "list", "--since", "0-0", "--json").json
     every = [event for event in whole if event["run"]]
     kinds = [event["kind"] for event in every]
 
@@ -56,12 +56,14 @@ def test_events_are_listed_by_kind_repository_and_time(testbed: Testbed, stream:
     assert [kinds.count(kind) for kind in ("level.opened", "level.settled", "todo.settled")] == [3, 3, 3]
     sweep = next(event for event in every if event["kind"] == "command.sweep")
     assert (sweep["subject"], sweep["data"]["strategy"], sweep["repos"]) == (PLAN, "levels", ["app", "lib"])
-    assert testbed.ok("events", "--since", "1h", "--json").json[: len(whole)] == whole
-    of_lib = testbed.ok("events", "--kind", "todo.*", "--repo", "lib", "--json").json
+    assert testbed.ok("event", "list", "--since", "1h", "--json").json[: len(whole)] == whole
+    of_lib = testbed.ok("event", "list", "--kind", "todo.*", "--repo", "lib", "--json").json
     assert {event["subject"] for event in of_lib} == {"LIB", "DOC"}
-    later = testbed.ok("events", "--since", every[2]["id"], "--limit", "2", "--json").json
+    later = testbed.ok("event", "list", "--since", every[2]["id"], "--limit", "2", "--json").json
     assert [event["id"] for event in later] == [event["id"] for event in every[3:5]]
-    assert len(testbed.ok("events", "--limit", "1", "--format", "{kind} {subject}").out.splitlines()) == 1
+    assert (
+        len(testbed.ok("event", "list", "--limit", "1", "--format", "{kind} {subject}").out.splitlines()) == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_events_are_listed_by_kind_repository_and_time(testbed: Testbed, stream:
 def test_unknown_kinds_repositories_and_times_are_refused(
     testbed: Testbed, words: tuple[str, ...], code: int, hint: str
 ):
-    done = testbed.coord("events", *words)
+    done = testbed.coord("event", "list", *words)
     assert (done.code, hint in done.err) == (code, True), done.err
 
 
@@ -85,9 +87,11 @@ def test_following_prints_a_line_for_each_event_and_goes_on_from_an_id(testbed: 
     before = stream.append("run.cleaned", "r1")
     first = stream.append("command.clean", "one", title=HOSTILE)
     programs = testbed.begin(
-        "events", "-f", "--kind", "command.clean", "--since", first, "--json", "--limit", "2"
+        "event", "list", "-f", "--kind", "command.clean", "--since", first, "--json", "--limit", "2"
     )
-    people = testbed.begin("events", "-f", "--kind", "command.clean", "--since", before, "--limit", "3")
+    people = testbed.begin(
+        "event", "list", "-f", "--kind", "command.clean", "--since", before, "--limit", "3"
+    )
     for number in ("two", "three"):
         stream.append("command.clean", number, title=HOSTILE)
 
@@ -105,8 +109,8 @@ def test_a_line_for_people_shows_no_whole_edits_and_cuts_long_values(testbed: Te
     stream.forward("journal:lines", 1, [("todo.updated", "LIB", "ann@host", "lib", "The title", whole)])
     stream.append("command.clean", "long", data={"folder": "y" * 100_000})
 
-    edit, long = testbed.ok("events", "--limit", "2", "--format", "{kind} {subject}").out.splitlines()
-    shown = testbed.ok("events", "--limit", "2").out
+    edit, long = testbed.ok("event", "list", "--limit", "2", "--format", "{kind} {subject}").out.splitlines()
+    shown = testbed.ok("event", "list", "--limit", "2").out
     assert (edit, long) == ("todo.updated LIB", "command.clean long")
     assert "The title" in shown
     assert len(shown) < 1000
@@ -133,7 +137,8 @@ def test_checks_of_dependencies_and_cleaning_are_events(new_testbed: Callable[[]
     testbed.redis()
 
     checked, cleaned = (
-        testbed.ok("events", "--kind", kind, "--json").json for kind in ("dependency.checked", "run.cleaned")
+        testbed.ok("event", "list", "--kind", kind, "--json").json
+        for kind in ("dependency.checked", "run.cleaned")
     )
     assert [(event["repos"], event["data"]["result"]) for event in checked] == [(["app", "lib"], "unknown")]
     assert [(event["subject"], event["run"], event["repos"]) for event in cleaned] == [(run, run, ["app"])]
@@ -144,7 +149,7 @@ def test_checks_of_dependencies_and_cleaning_are_events(new_testbed: Callable[[]
 def test_counted_kinds_are_written_while_a_follower_asks_for_them(testbed: Testbed, stream: EventStream):
     asked = Keys("coord").events.requests
     follower = testbed.begin(
-        "events", "-f", "--kind", "lock.granted", "--limit", "1", "--format", "{subject}"
+        "event", "list", "-f", "--kind", "lock.granted", "--limit", "1", "--format", "{subject}"
     )
     until(lambda: testbed.redis().zcard(asked))
     locks = LockManager(testbed.redis(), "coord")
@@ -159,7 +164,7 @@ def test_following_survives_a_restart_of_redis_and_tells_a_gap(new_testbed: Call
     stream = EventStream(testbed.redis(), "coord")
     gone = [stream.append("command.clean", str(number)) for number in range(300)]
     stream.trim(gone[-1])
-    follower = testbed.begin("events", "-f", "--since", gone[0], "--kind", "command.clean", "--json")
+    follower = testbed.begin("event", "list", "-f", "--since", gone[0], "--kind", "command.clean", "--json")
     follower.says('"299"')
     assert json.loads(follower.out.splitlines()[0])["kind"] == "events.gap"
     testbed.server.stop()

@@ -238,7 +238,7 @@ def test_events_of_coord_reach_who_names_them_and_nobody_else(gateway: Gateway):
         assert heard(everything, "event")["payload"] == "last"
     with pytest.raises(UsageError):
         gateway.bus("agent:other").publish("events.run.ended", 1)
-    with pytest.raises(UsageError, match="coord events"):
+    with pytest.raises(UsageError, match="coord event list"):
         gateway.bus("agent:other").listen("events.**")
 
 

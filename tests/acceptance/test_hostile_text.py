@@ -121,7 +121,7 @@ def test_texts_of_the_file_cannot_drive_the_terminal(hostile: Testbed) -> None:
 
 
 def test_texts_of_the_file_are_as_harmless_in_a_pipe(hostile: Testbed) -> None:
-    for command in (*OF_THE_FILE, "history", "history --format {title}"):
+    for command in (*OF_THE_FILE, "history search", "history search --format {title}"):
         done = hostile.coord(*command.split())
         assert done.code == ENDS.get(command, 0)
         assert_harmless(done.out + done.err)

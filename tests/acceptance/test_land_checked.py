@@ -149,10 +149,10 @@ def an_override_leaves_its_trace(swept: Testbed, run: str) -> None:
     assert (view["overrides"], bool(view["actor"])) == (["--no-qa"], True)
     assert f"{view['actor']}: --no-qa" in swept.ok("show-run", run).out
     (event,) = (
-        one for one in swept.ok("events", "--kind", "command.land", "--json").json if one["run"] == run
+        one for one in swept.ok("event", "list", "--kind", "command.land", "--json").json if one["run"] == run
     )
     assert (event["actor"], event["data"]["overrides"]) == (view["actor"], "--no-qa")
-    kept = swept.ok("history", "--kind", "command.land", "--json").json
+    kept = swept.ok("history", "search", "--kind", "command.land", "--json").json
     assert [one["data"].get("overrides") for one in kept if one["data"].get("run") == run] == ["--no-qa"]
     for repo in ("lib", "app"):
         trailer = "--format=%(trailers:key=Coord-Override,valueonly)"

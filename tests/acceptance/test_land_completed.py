@@ -108,8 +108,8 @@ def test_a_completed_todo_of_which_nothing_is_known_needs_the_word_of_a_person(t
 def is_recorded(testbed: Testbed, option: str) -> bool:
     """Return whether the newest run, its event, the history and the landed commit name the option."""
     run = testbed.run()
-    (event,) = testbed.ok("events", "--kind", "command.land", "--json").json
-    kept = testbed.ok("history", "--kind", "command.land", "--json").json
+    (event,) = testbed.ok("event", "list", "--kind", "command.land", "--json").json
+    kept = testbed.ok("history", "search", "--kind", "command.land", "--json").json
     trailer = git(
         testbed.folder / "lib", "log", "-1", "--format=%(trailers:key=Coord-Override,valueonly)", "main"
     ).strip()
@@ -134,7 +134,7 @@ def test_a_lost_todo_is_named_where_nothing_else_is_left_to_land(testbed: Testbe
     testbed.write([{**ONE, **DONE}, {**TWO, **DONE}])
     assert land(testbed) == 6
     assert land(testbed, "--accept", "ONE") == 0
-    event = testbed.ok("events", "--kind", "command.land", "--json").json[-1]
+    event = testbed.ok("event", "list", "--kind", "command.land", "--json").json[-1]
     assert (event["subject"], event["data"]["overrides"]) == (PLAN, "--accept=ONE")
     assert land(testbed) == 0
 

@@ -110,7 +110,7 @@ def test_what_was_reverted_lands_again_with_all_the_work(swept: Testbed):
     again = swept.sweep()
     assert again.code == 0, again.err
     assert land(swept)["code"] == 0
-    events = {kind: swept.ok("history", "--kind", kind, "--json").json for kind in TOLD}
+    events = {kind: swept.ok("history", "search", "--kind", kind, "--json").json for kind in TOLD}
     assert [len(found) for found in events.values()] == [4, 2, 2, 1]
     assert all(TOLD[kind] <= one["data"].keys() and one["actor"] for kind in TOLD for one in events[kind])
     assert {one["reverted"] for one in swept.ok("changes", PLAN, "--json").json} == {None}

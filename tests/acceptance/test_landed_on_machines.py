@@ -81,7 +81,7 @@ class Two:
 
     def refusals(self) -> list[Any]:
         """Return what workers have refused for its signature."""
-        found: list[Any] = self.laptop.ok("events", "--kind", "trust.*", "--json").json
+        found: list[Any] = self.laptop.ok("event", "list", "--kind", "trust.*", "--json").json
         return found
 
 

@@ -178,7 +178,7 @@ def closing_closes_all_and_a_merged_one_stays_merged(at: Site):
     assert {one["repo"]: one["state"] for one in closed} == {"a": "merged", "b": "closed", "c": "closed"}
     assert not any(requests_of(at, name) for name in REPOS)
     assert len(testbed.ok("pr", "open", PLAN).out.split()) == 3
-    kinds = [one["kind"] for one in testbed.ok("events", "--kind", "request.*", "--json").json]
+    kinds = [one["kind"] for one in testbed.ok("event", "list", "--kind", "request.*", "--json").json]
     assert {"request.opened", "request.closed"} <= set(kinds)
 
 

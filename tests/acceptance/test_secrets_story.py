@@ -41,7 +41,7 @@ def test_a_run_goes_on_when_its_secret_is_there_and_a_kill_leaves_no_copy(testbe
     until(lambda: testbed.shown(run).json["status"] == "succeeded", 90)
     assert testbed.ok("logs", run, "A").out.count("***") >= 1
     assert testbed.shown(run).todo("A")["output"] == {"t": "***"}
-    events = testbed.ok("events", "--kind", "credential.read", "--json").json
+    events = testbed.ok("event", "list", "--kind", "credential.read", "--json").json
     assert {(e["subject"], e["run"], e["data"]["todo"]) for e in events} == {("ship", run, "A")}
     testbed.ok("export-run", run, str(testbed.folder / "run.json"))
     clear_scratch(testbed.state)  # as any worker does four times a minute

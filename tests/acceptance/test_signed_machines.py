@@ -53,7 +53,7 @@ def test_an_honest_run_succeeds_and_a_moved_tip_makes_no_foreign_code_run(site: 
 
             shown = laptop.ok("show-run", run, "--json")
             assert shown.todo("CHECK")["state"] == ("failed" if attacked else "succeeded")
-            events = laptop.ok("events", "--kind", "trust.refused", "--json").out
+            events = laptop.ok("event", "list", "--kind", "trust.refused", "--json").out
             assert ("CHECK" in events) == attacked
             laptop.write(TODOS, repos={"up": {"path": None}, "down": {"path": None}})
     assert "but the signed result is" in shown.todo("CHECK")["error"]

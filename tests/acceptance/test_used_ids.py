@@ -43,7 +43,7 @@ def test_each_trace_of_a_deleted_plan_keeps_its_id_from_being_used_again(testbed
     testbed.write(repos=["a", "b"], plans=[{"id": "PLAN-002", "title": "another"}])
     plan = testbed.ok(*CAMPAIGN, "--sweep", "--json").json["plan_id"]
     assert plan == "PLAN-003", "PLAN-001 and PLAN-002 are in the file"
-    testbed.ok("history", "--json")
+    testbed.ok("history", "search", "--json")
     testbed.ok("delete-plan", plan, "--cascade", "--yes", "--change-set", "keep")
 
     def next_plan() -> str:
@@ -134,7 +134,7 @@ def test_work_in_a_repository_that_no_todo_of_the_plan_names_lands_only_by_its_n
 def lands_despite(testbed: Testbed, repo: str) -> str:
     """Return the option of the newest landing that skipped a safeguard; its run, event and commit agree."""
     run = testbed.run()
-    event = testbed.ok("events", "--kind", "command.land", "--json").json[-1]
+    event = testbed.ok("event", "list", "--kind", "command.land", "--json").json[-1]
     trailer = git(
         testbed.folder / repo, "log", "-1", "--format=%(trailers:key=Coord-Override,valueonly)", "main"
     )
@@ -192,7 +192,7 @@ def test_a_sweep_goes_on_with_the_work_of_another_plan_if_a_person_accepts_it(te
 
     (event,) = (
         one
-        for one in testbed.ok("events", "--kind", "command.sweep", "--json").json
+        for one in testbed.ok("event", "list", "--kind", "command.sweep", "--json").json
         if one["run"] == swept["run_id"]
     )
     assert swept["overrides"] == [event["data"]["overrides"]] == [f"--accept={PLAN}"]

@@ -344,7 +344,7 @@ def test_a_database_of_version_1_gets_its_subjects(tmp_path: Path, file: Path) -
 
 def test_trends_of_a_mistyped_repository_are_refused(tmp_path: Path, file: Path) -> None:
     with closing(Memory(file, tmp_path / ".coord", pytest.fail, Settings())) as memory:
-        assert len(memory.trends("web")) == 3
+        assert [len(memory.trends("web").todo.days), len(memory.get_coordination_trends("web"))] == [30, 3]
         with pytest.raises(NotFound, match="did you mean"):
             memory.trends("wep")
 

@@ -67,6 +67,7 @@ class Filters:
     colours: Annotated[tuple[str, ...], Option("Select these colours.", flag="--colour")] = ()
     size: Annotated[Size | None, Option("Select this size:")] = None
     ripe: Annotated[bool | None, Option("Select ripe ones, or others.", flag="--ripe/--unripe")] = None
+    tree: Annotated[str | None, Option("Select those of this tree.", argument=True)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,7 @@ class Market:
         self,
         start: Annotated[str | None, Option("Only names that begin so.")] = None,
         filters: Filters | None = None,
+        end: Annotated[str, Option("Only names that end so.", flag="--end")] = "",
         *,
         most: Annotated[int | None, Option("List at most so many.", least=1)] = None,
         within: Annotated[timedelta | None, Option("Wait at most so long.")] = None,
@@ -100,7 +102,7 @@ class Market:
 
         Return nothing of interest.
         """
-        self.asked.append((start, filters, most, within))
+        self.asked.append((start, filters, end, most, within))
         names = ("apple", "banana", "bad\x1b[31m")
         found = [Fruit(name=name) for name in names if name.startswith(start or "")]
         return tuple(replace(one, code=3, error="it rots") if "bad" in one.name else one for one in found)
@@ -146,18 +148,21 @@ def typed(call: Call, verb: str, *words: str) -> tuple[int, str, str]:
 
 
 def test_arguments_and_options_reach_the_method_as_its_types(call: Call):
-    words = "a --colour red --colour green --size small --unripe --most 2 --within 90s"
+    words = "a T1 --colour red --colour green --size small --unripe --end o --most 2 --within 90s"
     typed(call, "list", *words.split())
     typed(call, "list")
 
-    filters = Filters(colours=("red", "green"), size=Size.SMALL, ripe=False)
-    assert call.market.asked == [("a", filters, 2, timedelta(seconds=90)), (None, None, None, None)]
+    filters = Filters(colours=("red", "green"), size=Size.SMALL, ripe=False, tree="T1")
+    assert call.market.asked == [
+        ("a", filters, "o", 2, timedelta(seconds=90)),
+        (None, None, "", None, None),
+    ]
     assert isinstance(call.market.asked[0][1].size, Size)  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
     "words",
-    [("--size", "huge"), ("--most", "0"), ("--within", "soon"), ("a", "b"), ("--colours", "red")],
+    [("--size", "huge"), ("--most", "0"), ("--within", "soon"), ("a", "b", "c"), ("--colours", "red")],
 )
 def test_a_value_that_does_not_fit_is_refused(call: Call, words: tuple[str, ...]):
     with pytest.raises(click.UsageError):

@@ -28,7 +28,6 @@ OWN_COMMANDS = {
     "add", "list", "revoke", "grant", "ungrant", "delete", "export", "import", "stats",
     # they show several operations as one page
     "credential", "status",
-    "events",
 }  # fmt: skip
 """Commands without an operation: their docstring is their text."""
 OWN_TOOLS = {

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import click
 
-from coordination.api import Selectors, texts
+from coordination.api import POSITION, Selectors, texts
 from coordination.cli import completion
 from coordination.cli.completion import Complete, listed, repo_names, roles, tags, todo_ids
 from coordination.cli.context import CliContext
@@ -109,6 +109,13 @@ def moment(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
         return found.astimezone(UTC)
     except (OverflowError, ValueError) as error:
         raise click.BadParameter(f"{text} is out of range") from error
+
+
+def moment_or_position(
+    ctx: click.Context, parameter: click.Parameter, text: str | None
+) -> str | datetime | None:
+    """Accept the id of an event, or what `moment` accepts."""
+    return text if text is not None and POSITION.fullmatch(text) else moment(ctx, parameter, text)
 
 
 def more_than_zero(ctx: click.Context, parameter: click.Parameter, text: str | None) -> timedelta | None:
@@ -230,14 +237,6 @@ NAMES: dict[str, Complete] = {
     "--tag": completion.tags,
     "--role": completion.roles,
 }
-
-
-of_repo = click.option(
-    "--repo",
-    metavar="REPO",
-    shell_complete=completion.repo_names,
-    help="Select events that concern this repository.",
-)
 
 
 def _filter(option: str, metavar: str, help_: str, complete: Complete) -> Callable[[Function], Function]:

@@ -141,7 +141,8 @@ def _brief(coord: Coord, name: str) -> RunView:
 
 
 def _trends(coord: Coord, repo: str, days: int) -> list[dict[str, Any]]:
-    return [_shown(trend) for trend in coord.memory.trends(repo or None, days)]
+    found = coord.memory.trends(repo or None, days)
+    return [_shown(trend) for trend in (found.issue, found.todo, found.run)]
 
 
 def _shown(trend: Trend | RunTrend) -> dict[str, Any]:

@@ -6,5 +6,5 @@
 | `runs.py` | runs, logs, checkpoints, approvals |
 | `changes.py` | change sets: landing, quality checks, pull requests; issues at forges |
 | `generators.py` | many repositories: plans for them, a command in each |
-| `coordination.py` | locks, messages, events, shared values, history, health, services |
+| `coordination.py` | services, events of topics |
 """

@@ -1,4 +1,4 @@
-"""Tools on locks, messages, events, shared values, health, services and the history of the file."""
+"""Tools on services, and the wait for events of topics."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
-from pydantic_core import to_jsonable_python
 
 from coordination.api import (
-    HistoryEvent,
-    HistoryFilters,
     Phase,
     ServicesOutcome,
     texts,
@@ -19,7 +16,6 @@ from coordination.api.messages import Event, Gap
 from coordination.frozen import FrozenModel
 from coordination.mcp.declaration import (
     Items,
-    Time,
     Wait,
     executes,
     reads,
@@ -112,31 +108,3 @@ def coord_topic_subscribe(
             if len(found) == most:
                 break
     return Heard(events=tuple(found), gap=gap)
-
-
-@reads("Search the history", "memory.search")
-def coord_search_history(
-    session: Session,
-    query: str = "",
-    id: Annotated[str | None, Field(description="A record's id; a milestone is PLAN/M1.")] = None,
-    type: Annotated[str | None, Field(description=texts.RECORD_TYPE)] = None,
-    repo: str | None = None,
-    kind: Annotated[str | None, Field(description=texts.RECORD_EVENT)] = None,
-    actor: str | None = None,
-    since: Time = None,
-    until: Time = None,
-    limit: Annotated[int, Field(ge=1, le=1000)] = 20,
-) -> Sequence[HistoryEvent]:
-    """`changes` is {field: [before, after]}."""
-    filters = HistoryFilters(
-        subject=id, entity=type, repo=repo, kind=kind, actor=actor, since=since, until=until
-    )
-    return session.coord.memory.search(query, filters, limit=limit)
-
-
-@reads("Show trends", "memory.trends")
-def coord_get_trends(
-    session: Session, repo: str | None = None, days: Annotated[int, Field(ge=1, le=365)] = 30
-) -> dict[str, Any]:
-    """Runs: failure rate, retries, reuse, hours waited by cause."""
-    return {trend.entity: to_jsonable_python(trend) for trend in session.coord.memory.trends(repo, days)}

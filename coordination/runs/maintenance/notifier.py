@@ -70,8 +70,8 @@ KINDS: Mapping[str, str] = {
 """All kinds of notices."""
 BREAK_GLASS = "access.break_glass"
 NEXT = {
-    GAP: "coord history",
-    BREAK_GLASS: "coord events --kind 'access.*'",
+    GAP: "coord history search",
+    BREAK_GLASS: "coord event list --kind 'access.*'",
     "access.expiring": "coord doctor",
     "health.given_up": "coord repo health",
 }

@@ -123,7 +123,6 @@ OTHERWISE = {
     "coord_create_todo": {"prompt", "manual"},  # the kinds of `action`, flat
     "coord_complete_plan": {"milestones"},  # `complete_milestones` of `update_plan`
     "coord_update_issue": {"clear"},  # None in `changes`: models leave out what is null
-    "coord_search_history": {"id"},  # `subject`, as the option of the command
 }
 """Tool → its arguments that have another name in the facade."""
 

@@ -18,7 +18,7 @@ REFUSED = [
     (("export-run", "last", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
     (("context", "export", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
     (("history", "export", "ecosystem.yaml"), 6, ["exists already", "name another file"]),
-    (("history", "--since", "0001-01-01"), 2, ["out of range", "coord history --help"]),
+    (("history", "search", "--since", "0001-01-01"), 2, ["out of range", "coord history search --help"]),
     (("list-todos", "--format", "{id:<99999999999}"), 2, ["wider than any line", "write for example"]),
     (
         ("list-todos", "--status", "pnding"),

@@ -16,8 +16,6 @@ from tests.unit.cli.conftest import Offered, Typed
 ROOT = click.Context(coord, info_name="coord")
 SPELLED = [entry for entry in entries(COMMANDS).values() if entry.noun]
 WITHOUT_NOUN = {
-    "history",
-    "trends",
     "demo", "doctor", "completion", "help", "up", "down", "worker", "keeper", "acl", "steps",
     "mcp", "identity", "trust",
     "gateway", "flower", "metrics", "credential", "dashboard", "open",
@@ -88,6 +86,10 @@ def test_an_error_names_the_spelling_that_was_used(typed: Typed) -> None:
         (["publish-topic"], "coord topic publish"),
         (["list-services"], "coord service list"),
         (["health"], "coord repo health"),
+        (["events", "-f"], "coord event"),
+        (["trends"], "coord history trends"),
+        (["rebuild-history"], "coord history rebuild"),
+        (["history", "TODO-001"], "coord history search"),
         (["service-logs"], "coord service logs"),
         (["discard", "PLAN-001"], "coord plan discard"),
         (["version"], "coord --version"),
@@ -105,11 +107,11 @@ def test_an_unknown_word_gets_the_nearest_commands_and_the_help_to_look_at(
 
 
 def test_a_noun_that_is_a_command_too_is_listed_once_with_its_verbs(typed: Typed) -> None:
-    listed = [line for line in typed("--help").out.splitlines() if line.startswith("  history ")]
-    assert [["rebuild, export, import" in line, "records" in line] for line in listed] == [[True, True]]
+    listed = [line for line in typed("--help").out.splitlines() if line.startswith("  qa ")]
+    assert ["run, ci, show" in line for line in listed] == [True]
 
-    verbs = typed("history", "--help").out
-    assert [f"coord history {verb}:" in verbs for verb in ("rebuild", "export", "import")] == [True] * 3
+    verbs = typed("qa", "--help").out
+    assert [f"coord qa {verb}:" in verbs for verb in ("run", "ci", "show")] == [True] * 3
 
 
 def test_both_spellings_are_completed(offered: Offered) -> None:

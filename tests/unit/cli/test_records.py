@@ -299,7 +299,7 @@ EMPTY = (
     "list-deps",
     "check-deps",
     "blocking api",
-    "history --query x",
+    "history search --query x",
 )
 
 

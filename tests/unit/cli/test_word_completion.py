@@ -40,11 +40,13 @@ def test_names_of_the_file_are_offered_where_they_belong(offered: Offered) -> No
     assert offered("list-todos", "--plan", "P") == ["PLAN-001"]
     assert offered("list-todos", "--assignee", "") == ["jo"]
     assert offered("list-repos", "--tag", "") == ["core"]
-    assert offered("history", "PLAN") == ["PLAN-001", "PLAN-001/M1"]
-    assert offered("history", "--type", "to") == ["todo"]
-    assert {"todo.cancelled", "todo.completed", "todo.created"} <= set(offered("history", "--kind", "todo.c"))
-    assert offered("history", "--kind", "issue.*") == ["issue.*"]
-    assert offered("history", "--repo", "") == offered("trends", "") == ["api", "web"]
+    assert offered("history", "search", "PLAN") == ["PLAN-001", "PLAN-001/M1"]
+    assert offered("history", "search", "--type", "to") == ["todo"]
+    assert {"todo.cancelled", "todo.completed", "todo.created"} <= set(
+        offered("history", "search", "--kind", "todo.c")
+    )
+    assert offered("history", "search", "--kind", "issue.*") == ["issue.*"]
+    assert offered("history", "search", "--repo", "") == offered("history", "trends", "") == ["api", "web"]
     assert offered("create-todo", "--resource", "gpu,") == ["gpu,staging-db"]
     assert offered("update-todo", "--add-resource", "") == ["gpu", "staging-db"]
     assert offered("sweep", "") == ["PLAN-001"]
