@@ -229,7 +229,7 @@ def wait_of(plan: str, checks: Iterable[ChangeCheck], facts: PlanFacts) -> tuple
         return ChangeWait.TODOS, f"{words}: coord sweep {plan}"
     if red := [check.name for check in checks if check.verdict not in (STALE, CheckVerdict.GREEN)]:
         return ChangeWait.CHECKS, f"checks: {listed(list(red)[:SHOWN])}{_more(red)}: coord qa --plan {plan}"
-    return ChangeWait.ORDER, f"the command: coord land {plan}"
+    return ChangeWait.ORDER, f"an order to land: coord land {plan}"
 
 
 def _wait_for_run(live: LiveRun) -> tuple[ChangeWait, str]:

@@ -95,7 +95,9 @@ class Resources:
         wanted = declared if names is None else tuple(names)
         for name in wanted:
             if name not in declared:
-                raise NotFound(f"there is no resource {name}", f"there are: {', '.join(declared) or 'none'}")
+                raise NotFound(
+                    f"there is no resource {name}", f"the resources are: {', '.join(declared) or 'none'}"
+                )
         uses = self._core.call(steps.Use(names=list(map(resource, wanted)))) if wanted else []
         return {name: _stats(use) for name, use in zip(wanted, uses, strict=True)}
 

@@ -104,7 +104,7 @@ def _mistakes(given: Collection[str], arguments: Collection[PromptArgument]) -> 
 
 
 def _unknown(name: str, known: Collection[str]) -> str:
-    return f"there is no argument {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}"
+    return f"unknown argument {name!r}{did_you_mean(name, known)}; the arguments are: {', '.join(known)}"
 
 
 def _missing(name: str) -> str:

@@ -58,7 +58,7 @@ def merge(at: BaseBranch, ours: str, theirs: str) -> Merged | Refused:
         return Merged(tree=tree)
     if done.returncode == 1 and files:
         named = list(dict.fromkeys(files))
-        error = f"{at.repo}: both {ours[:12]} and {theirs[:12]} change {listed(named)}"
+        error = f"{at.repo}: {ours[:12]} and {theirs[:12]} both change {listed(named)}"
         return Refused(reason=Reason.CONFLICT, error=error, files=named)
     if "unrelated histories" in done.stderr:
         error = f"{at.repo}: {ours[:12]} and {theirs[:12]} have no common history"

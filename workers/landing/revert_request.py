@@ -224,7 +224,7 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
         """Return the end of an attempt that leaves the request to people."""
         again = f"coord rollback {self._job.run_id}, or " if UNDOES in self._checkpoint else ""
         return refusal(
-            f"the revert of {self._job.repo.name} is left to people: {request.url}: {error}",
+            f"the revert of {self._job.repo.name} needs a person to merge it: {request.url}: {error}",
             f"merge it; then: {again}coord revert {self._name}; or let coord merge all of them when they are "
             f"approved: coord revert {self._name} --when-ready",
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +12,7 @@ from coordination.api import ChangeView, CheckVerdict, ConflictState
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.tables import plain, print_none, print_table
+from coordination.cli.screen.tables import filled, plain, print_none, print_table
 from coordination.cli.times import format_time, how_long
 from coordination.declared import Cell, Column
 from coordination.text import counted, listed
@@ -24,51 +23,54 @@ if TYPE_CHECKING:
 RESOLVE_CODES = {ConflictState.OPEN: SOME_FAILED, ConflictState.ELSEWHERE: BLOCKED}
 
 
+@click.option("--wide", is_flag=True, help="Show also branch, base, tip, and the numbers of files and todos.")
 @output_options(ChangeView)
-def changes(call: CliContext, values: Mapping[str, Any], *, form: Form) -> None:
+def changes(call: CliContext, values: Mapping[str, Any], *, wide: bool, form: Form) -> None:
     found = call.coord.changes.list(**values)
-    form.records(found, lambda: _print(found, one="plan" in values))
+    form.records(found, lambda: _print(found, one="plan" in values, wide=wide))
 
 
-def _print(change_sets: Sequence[ChangeView], *, one: bool) -> None:
+def _print(change_sets: Sequence[ChangeView], *, one: bool, wide: bool) -> None:
     if not change_sets:
         print_none("there is no change set", "make one: coord sweep PLAN")
         return
-    names = ("plan", "repo", "branch", "base", "tip", "commits", "files", "lines", "todos", "checks", "wave")
-    columns = [Column(name.upper()) for name in names]
-    columns += [
-        Column("PULL REQUEST", flexible=True, folds=True),
-        Column("LANDED, OR WAITS FOR", flexible=True, folds=True),
+    left_out = {*(("plan",) if one else ()), *(() if wide else WIDE)}
+    rows = [
+        {name: cell for name, cell in _cells(change).items() if name not in left_out}
+        for change in change_sets
     ]
-    shown = [column.name != "PLAN" or not one for column in columns]
-    shown[-3] = any(change.wave for change in change_sets)
-    shown[-2] = any(change.request for change in change_sets)
-    rows = [list(compress(row, shown)) for row in map(_row, change_sets)]
-    print_table(list(compress(columns, shown)), rows)
+    columns = [Column(name.upper(), flexible=name in FOLDED, folds=name in FOLDED) for name in rows[0]]
+    print_table(*filled(columns, [[*row.values()] for row in rows]))
 
 
-def _row(change: ChangeView) -> Sequence[object]:
-    return (
-        change.plan,
-        change.repo,
-        change.branch,
-        change.base[:12] or "?",
-        change.tip[:12],
-        "?" if change.commits is None else change.commits,
-        "?" if change.files is None else change.files,
-        "?" if change.added is None else f"+{change.added} -{change.removed}",
-        len(change.todos),
-        _checks(change),
-        change.wave or "-",
-        _request(change.request),
-        _state(change),
-    )
+WIDE = ("branch", "base", "tip", "files", "todos")
+"""Columns that only `--wide` shows."""
+FOLDED = ("pull request", "state")
+
+
+def _cells(change: ChangeView) -> Mapping[str, object]:
+    """Return column → cell."""
+    return {
+        "plan": change.plan,
+        "repo": change.repo,
+        "branch": change.branch,
+        "base": change.base[:12] or "?",
+        "tip": change.tip[:12],
+        "commits": "?" if change.commits is None else str(change.commits),
+        "files": "?" if change.files is None else str(change.files),
+        "lines": "?" if change.added is None else f"+{change.added} -{change.removed}",
+        "todos": str(len(change.todos)),
+        "checks": _checks(change),
+        "wave": change.wave or "",
+        "pull request": _request(change.request),
+        "state": _state(change),
+    }
 
 
 def _checks(change: ChangeView) -> Cell:
-    """Return `green`, or the checks that are not green; a dash without checks."""
+    """Return `green`, or the checks that are not green; nothing without checks."""
     if not change.checks:
-        return Cell("-")
+        return Cell("")
     other = [f"{one.verdict}: {one.name}" for one in change.checks if one.verdict != CheckVerdict.GREEN]
     return Cell(", ".join(other), "yellow") if other else Cell("green", "green")
 
@@ -76,7 +78,7 @@ def _checks(change: ChangeView) -> Cell:
 def _request(ref: RequestRef | None) -> Cell:
     """Return the number of the request, and its state, checks and reviews as coord saw them last."""
     if ref is None:
-        return Cell("-")
+        return Cell("")
     if (seen := ref.seen) is None:
         return Cell(f"#{ref.number}")
     words, style = [f"#{ref.number} {seen.state}"], ""

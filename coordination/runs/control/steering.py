@@ -256,7 +256,7 @@ def _refuse_checks(connection: Connection, run_id: str) -> None:
 
 
 def _refuse_landed(connection: Connection, found: RollbackPreview) -> None:
-    """Raise Conflict for an ended landing, which holds its locks no more. A rollback of it that goes on, or
+    """Raise Conflict for an ended landing, which no longer holds its locks. A rollback of it that goes on, or
     failed, may continue.
     """
     plan_id = connection.store.brief(found.run_id).plan_id

@@ -53,7 +53,7 @@ def plan_retry(
     ended = read(connection.store, run_id)
     if is_landing(plan_id := ended.meta["plan_id"]):
         message = (
-            f"run {run_id} is a landing or a revert, which cannot be retried: it holds its locks no more"
+            f"run {run_id} is a landing or a revert, which cannot be retried: it no longer holds its locks"
         )
         raise PlanRefused(message, f"start it again: {start_again(plan_id)}; it skips what is done")
     if is_of_services(plan_id):

@@ -150,7 +150,7 @@ def _waits(todo: str, steps: Iterable[_Step], busy: Sequence[tuple[int, int]]) -
         if step.state == TodoState.READY:
             yield from _waits_of_ready(todo, step, busy)
         elif step.state == TodoState.DISPATCHED:
-            yield _wait(todo, step.start_ms, step.end_ms, WaitReason.SLOT, "a worker that is free")
+            yield _wait(todo, step.start_ms, step.end_ms, WaitReason.SLOT, "a free worker")
         elif step.state == TodoState.RETRYING:
             yield _wait(todo, step.start_ms, step.end_ms, WaitReason.TIMER, "another try")
         elif step.state == TodoState.PARKED:

@@ -106,9 +106,7 @@ def _wait(
         return text, WaitReason(facts["wait_reason"] or "")
     if state is TodoState.DISPATCHED:
         return (
-            (obstacles[repo], WaitReason.WORKER)
-            if repo in obstacles
-            else ("a worker that is free", WaitReason.SLOT)
+            (obstacles[repo], WaitReason.WORKER) if repo in obstacles else ("a free worker", WaitReason.SLOT)
         )
     lost = obstacles.get(facts["worker"] or "") if state is TodoState.RUNNING else None
     return lost, WaitReason.WORKER if lost else None

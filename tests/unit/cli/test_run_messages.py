@@ -39,7 +39,7 @@ from coordination.runs.views.records import Progress, RunView, TodoView
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 AT = NOON.isoformat()
-FREE, TURN = "a worker that is free", "its turn"
+FREE, TURN = "a free worker", "its turn"
 UNSERVED = "a worker for store: none serves it"
 
 
