@@ -81,21 +81,10 @@ def _lines() -> Mapping[str, Sequence[str]]:
 
 
 COMMANDS: Mapping[str, str] = {
-    "command.sweep": "A person or program started a run of a plan.",
-    "command.execute": "A person or program started a run of one todo.",
-    "command.retry": "A person or program retried a run.",
     "command.land": "A person or program landed a change set.",
     "command.revert": "A person or program reverted a landing.",
     "command.qa": "A person or program started a run of quality checks.",
-    "command.pause": "A person or program paused a run.",
-    "command.resume": "A person or program resumed a run.",
-    "command.cancel": "A person or program cancelled a run.",
-    "command.rollback": "A person or program rolled a run back.",
     "command.accept": "A person or program accepted a failed compensation.",
-    "command.restore": "A person or program restored a checkpoint of a run.",
-    "command.checkpoint": "A person or program made a checkpoint of a run.",
-    "command.approve": "A person or program approved a todo or milestone.",
-    "command.reject": "A person or program rejected a todo or milestone.",
     "command.complete": "A person or program completed a manual todo of a run.",
     "command.import": "A person or program imported a run.",
     "command.clean": "A person or program removed what ended runs had left.",
