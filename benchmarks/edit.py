@@ -103,7 +103,7 @@ class EditFolder:
 
     def update(self) -> None:
         self._count += 1
-        self.coord("update-todo", "TODO-05000", "--assignee", f"somebody {self._count}")
+        self.coord("todo", "update", "TODO-05000", "--assignee", f"somebody {self._count}")
 
     def write_back(self, layout: Callable[[object], str]) -> None:
         """The results of a run into a file that other programs write."""
@@ -130,7 +130,7 @@ def main(todos: int, rounds: int, with_ruamel: bool) -> None:
         row("query, first", best(place.ask_first, min(rounds, 3)))
         row("query, again", best(place.ask, rounds))
         edit = best(place.update, rounds)
-        row("edit: update-todo", edit)
+        row("edit: todo update", edit)
         row("edit: create-todo", best(place.create, rounds))
         for name, layout in LAYOUTS.items():
             row(

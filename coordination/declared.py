@@ -104,6 +104,10 @@ class Option:
     """On the command line, `-` is standard input."""
     json: bool = False
     """On the command line, JSON, or else text."""
+    reads: str = ""
+    """On the command line, the function of `cli.options.values` that reads its text."""
+    tool: bool = True
+    """False where agents cannot give it."""
     for_agents: str = ""
     """Text that agents get in addition."""
 
@@ -153,6 +157,11 @@ class Listing(tuple[T, ...]):
         made = cls(records)
         made.note = note
         return made
+
+
+def data_of(result: Any) -> Any:
+    """Return a result as programs get it: what its method `data` returns, else the result itself."""
+    return result.data() if hasattr(result, "data") else result
 
 
 class Cell(NamedTuple):
@@ -213,8 +222,10 @@ class Operation:
     """The runs among which `last` is the newest, for an operation on a run: a method of its handle."""
     command: bool = True
     """False where an option of another command does it, such as `--dry-run`."""
-    tool: bool = True
-    """False where agents cannot use it, because it reads or writes files, or their tool is made by hand."""
+    tool: bool | str = True
+    """False where agents cannot use it, because it reads or writes files, or their tool is made by hand. A
+    text is the name of the tool, where that is not `noun_verb`.
+    """
     for_agents: str = ""
     """Text that agents get in addition."""
 
@@ -258,6 +269,13 @@ class Operation:
         return kind if several else returned
 
     @property
+    def record(self) -> Any:
+        """Return the type whose fields a template may name: that of the results of a list, or the type that
+        the result says in `of`.
+        """
+        return self.result if self.lists else getattr(self.result, "of", None)
+
+    @property
     def lists(self) -> bool:
         """Return whether the result is a sequence."""
         return _item(_without_none(_resolved(self.function)["return"])[0])[1]
@@ -294,12 +312,10 @@ class Operation:
             if one.name == CONFIRM:
                 continue
             kind = _without_none(hints[one.name])[0]
-            if options := _options_of(kind):
-                defaults = {each.name: each for each in fields(kind)}
-                for name, hint in options.items():
-                    yield _parameter(name, hint, _default(defaults[name]), record=one.name)
+            if fields_of(kind):
+                yield from parameters_of(kind, one.name)
             else:
-                if (option := _option(hints[one.name])) is None:
+                if (option := option_of(hints[one.name])) is None:
                     continue  # for scripts only
                 positional = one.kind is not inspect.Parameter.KEYWORD_ONLY and not option.flag
                 yield _parameter(one.name, hints[one.name], one.default, positional=positional)
@@ -313,7 +329,7 @@ def operation(
     event: str | bool = False,
     on: Any = None,
     command: bool = True,
-    tool: bool = True,
+    tool: bool | str = True,
     for_agents: str = "",
 ) -> Callable[[Method], Method]:
     """Declare a method as an operation; see Operation."""
@@ -392,7 +408,7 @@ class _Exports(dict[str, Any]):
 def _parameter(
     name: str, hint: Any, default: Any, *, positional: bool = False, record: str = ""
 ) -> Parameter:
-    option = _option(hint) or Option("")
+    option = option_of(hint) or Option("")
     kind, optional = _without_none(hint)
     kind, several = _item(kind)
     return Parameter(
@@ -407,16 +423,24 @@ def _parameter(
     )
 
 
-def _option(hint: Any) -> Option | None:
+def option_of(hint: Any) -> Any:
+    """Return the Option in a type, if it has one."""
     return next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Option)), None)
 
 
-def _options_of(kind: Any) -> dict[str, Any]:
-    """Return the fields of a record that are declared as options."""
+def fields_of(kind: Any) -> dict[str, Any]:
+    """Return the fields of a record that are declared as options, with their types."""
     if not (isinstance(kind, type) and is_dataclass(kind)):
         return {}
     hints = get_type_hints(kind, include_extras=True)
-    return {name: hint for name, hint in hints.items() if _option(hint)}
+    return {name: hint for name, hint in hints.items() if option_of(hint)}
+
+
+def parameters_of(kind: type, record: str) -> Iterator[Parameter]:
+    """Yield the fields of a record as parameters. `record`: the parameter that is the record."""
+    defaults = {one.name: one for one in fields(kind)}
+    for name, hint in fields_of(kind).items():
+        yield _parameter(name, hint, _default(defaults[name]), record=record)
 
 
 def _default(one: Any) -> Any:

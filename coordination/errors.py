@@ -10,7 +10,7 @@ CoordinationError                1
 │   ├── MissingRight             4   the roles of a person or program do not include the right
 │   ├── NotTrusted               4   a signed document is refused; `cause` says why
 │   └── Unsafe                   4   other users could change a file that decides whom to trust
-├── Incomplete                   3   a plan or milestone lacks what `validate-plan` names
+├── Incomplete                   3   a plan or milestone lacks what `plan validate` names
 ├── Blocked                      5   something outside of the run prevents progress; nothing failed
 │   └── BreakerOpen              5   the circuit breaker is open after repeated failures
 ├── Conflict                     6   another process or person acted first
@@ -162,7 +162,7 @@ class Unsafe(NotAllowed):
 
 
 class Incomplete(CoordinationError):
-    """A plan or milestone cannot be completed: it lacks what `validate-plan` names."""
+    """A plan or milestone cannot be completed: it lacks what `plan validate` names."""
 
     exit_code = ExitCode.FAILED
 

@@ -232,6 +232,154 @@ INDEX: Mapping[str, Indexed] = {
         "",
         "history.rebuild",
     ),
+    "repo.list": Indexed(
+        "coordination.api.records:Repositories", "List the repositories of the file", "read", "", "repo.list"
+    ),
+    "repo.status": Indexed(
+        "coordination.api.records:Repositories",
+        "Show the state of a repository, or of everything",
+        "read",
+        "",
+        "repo.status",
+    ),
+    "ecosystem.status": Indexed(
+        "coordination.api.records:Repositories",
+        "Summarise all repositories: work that is overdue, ready or blocked, and the worst blockers",
+        "read",
+        "",
+        "ecosystem.status",
+    ),
+    "repo.blocking": Indexed(
+        "coordination.api.records:Repositories",
+        "List the open issues that block work in a repository, directly or through others",
+        "read",
+        "",
+        "repo.blocking",
+    ),
+    "issue.list": Indexed(
+        "coordination.api.records:IssueRecords",
+        "List the issues, most urgent first, then by date",
+        "read",
+        "",
+        "issue.list",
+    ),
+    "issue.show": Indexed(
+        "coordination.api.records:IssueRecords",
+        "Show an issue with its blockers and dependents",
+        "read",
+        "",
+        "issue.show",
+    ),
+    "issue.create": Indexed(
+        "coordination.api.records:IssueRecords", "Create an issue", "edit", "", "issue.create"
+    ),
+    "issue.update": Indexed(
+        "coordination.api.records:IssueRecords", "Change fields of an issue", "edit", "", "issue.update"
+    ),
+    "issue.close": Indexed(
+        "coordination.api.records:IssueRecords", "Close an issue", "edit", "", "issue.close"
+    ),
+    "issue.delete": Indexed(
+        "coordination.api.records:IssueRecords", "Delete an issue", "edit", "", "issue.delete"
+    ),
+    "todo.list": Indexed(
+        "coordination.api.records:TodoRecords", "List the todos, most urgent first", "read", "", "todo.list"
+    ),
+    "todo.show": Indexed(
+        "coordination.api.records:TodoRecords",
+        "Show a todo with its blockers, its dependents and its state in a run",
+        "read",
+        "",
+        "todo.show",
+    ),
+    "todo.create": Indexed(
+        "coordination.api.records:TodoRecords", "Create a todo", "edit", "", "todo.create"
+    ),
+    "todo.update": Indexed(
+        "coordination.api.records:TodoRecords", "Change fields of a todo", "edit", "", "todo.update"
+    ),
+    "todo.complete": Indexed(
+        "coordination.api.records:TodoRecords",
+        "Complete a todo: in the run that waits for it, else in the file",
+        "edit",
+        "",
+        "todo.complete",
+    ),
+    "todo.delete": Indexed(
+        "coordination.api.records:TodoRecords", "Delete a todo", "edit", "", "todo.delete"
+    ),
+    "plan.list": Indexed(
+        "coordination.api.records:PlanRecords", "List the plans, by date", "read", "", "plan.list"
+    ),
+    "plan.show": Indexed(
+        "coordination.api.records:PlanRecords",
+        "Show a plan with its milestones, todos, blockers and dependents",
+        "read",
+        "",
+        "plan.show",
+    ),
+    "plan.create": Indexed(
+        "coordination.api.records:PlanRecords", "Create a plan", "edit", "", "plan.create"
+    ),
+    "plan.update": Indexed(
+        "coordination.api.records:PlanRecords",
+        "Change fields and milestones of a plan",
+        "edit",
+        "",
+        "plan.update",
+    ),
+    "plan.complete": Indexed(
+        "coordination.api.records:PlanRecords",
+        "Mark a plan, or milestones of it, as completed; the checks of their criteria are run",
+        "edit",
+        "",
+        "plan.complete",
+        command=False,
+    ),
+    "plan.validate": Indexed(
+        "coordination.api.records:PlanRecords",
+        "Check whether a plan is complete",
+        "edit",
+        "",
+        "plan.validate",
+    ),
+    "plan.delete": Indexed(
+        "coordination.api.records:PlanRecords", "Delete a plan", "edit", "", "plan.delete"
+    ),
+    "dep.list": Indexed(
+        "coordination.api.records:Dependencies",
+        "List the dependencies between repositories",
+        "read",
+        "",
+        "dep.list",
+    ),
+    "dep.show": Indexed(
+        "coordination.api.records:Dependencies",
+        "Show a dependency between repositories, and its check",
+        "read",
+        "",
+        "dep.show",
+    ),
+    "dep.create": Indexed(
+        "coordination.api.records:Dependencies",
+        "Create a dependency of one repository on another",
+        "edit",
+        "",
+        "dep.create",
+    ),
+    "dep.update": Indexed(
+        "coordination.api.records:Dependencies", "Change fields of a dependency", "edit", "", "dep.update"
+    ),
+    "dep.delete": Indexed(
+        "coordination.api.records:Dependencies", "Delete a dependency", "edit", "", "dep.delete"
+    ),
+    "dep.check": Indexed(
+        "coordination.api.records:Dependencies",
+        "Check the dependencies between repositories",
+        "edit",
+        "",
+        "dep.check",
+    ),
     "pr.create": Indexed(
         "coordination.api.requests:PullRequests",
         "Open the pull requests of a plan's change set, or bring them up to date",

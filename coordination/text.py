@@ -190,10 +190,10 @@ def require_known(names: Iterable[str], known: Collection[str], noun: str, list_
 
 
 _CREATED_BY = {
-    "list-issues": "create-issue",
-    "list-plans": "create-plan",
-    "list-todos": "create-todo",
-    "list-deps": "create-dep",
+    "issue list": "issue create",
+    "plan list": "plan create",
+    "todo list": "todo create",
+    "dep list": "dep create",
 }
 """Command that creates a record, by the command that lists them."""
 

@@ -85,7 +85,7 @@ def commands() -> str:
         NOTE,
         *_wrapped(
             "Each command also takes `--ecosystem FILE` (default: `ecosystem.yaml` here or in a folder "
-            "above), `--redis URL`, `--verbose`, `--quiet`, `--no-pager` and `--help`. Most have two "
+            "above), `--redis URL`, `--verbose`, `--quiet`, `--no-pager` and `--help`. Some have two "
             "spellings: `list-issues` is also `issue list`. A RUN is an id, the beginning or the end of one, "
             "or `last`. Options that show a comma take several values, by commas or by repetition. Data goes "
             "to standard output, messages to standard error. [Exit codes](exit-codes.md) are the same for "

@@ -15,7 +15,8 @@
 | `contexts.py` | values that todos share |
 | `health.py` | health; repositories disconnected and connected |
 | `exclusion.py` | locks, resources and circuit breakers |
-| `records.py` | views of records and repositories, with the state of runs |
+| `records.py` `fields.py` | records of the file and repositories; the fields of a record |
+| `completion.py` | completion of a todo, in its run or in the file |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
 | `events.py` | events: listed, followed; functions that are called with them |

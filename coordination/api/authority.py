@@ -42,7 +42,7 @@ NEEDS: Mapping[str, str] = {
             *("manager.create_dependency", "manager.update_dependency", "manager.delete_dependency"),
             *("manager.check_dependencies", "manager.write_outcomes", "manager.create_all"),
             *("manager.generate_plan", "generators.campaign", "generators.create_plan_from_template"),
-            *("complete_todo", "issues.sync"),
+            "issues.sync",
         ),
         "edit",
     ),

@@ -242,7 +242,7 @@ class Changes:
             prefix = self._access.settings.branch_prefix
             return find_lost(plan, ecosystem.repos, places, known, host, prefix)
         declared = {one.name: one for one in ecosystem.repos}
-        require_known([repo], declared, "repo", "list-repos")
+        require_known([repo], declared, "repo", "repo list")
         if branch is not None:
             where = (plan, declared[repo], places[repo], branch, known, host)
             return (find_branch(*where, committed=committed, replace=replace),)

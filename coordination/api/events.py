@@ -125,7 +125,7 @@ class Events:
                 raise UsageError(f"{one} is only in the events of one run", "follow it: coord watch RUN")
         repos = self._repos()
         if repo is not None and repos:
-            require_known([repo], repos, "repo", "list-repos")
+            require_known([repo], repos, "repo", "repo list")
 
         def fits(event: Event) -> bool:
             if event.kind == GAP:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordination.api.access import EcosystemAccess
 from coordination.background import opened_once
-from coordination.environment import actor
-from coordination.errors import Conflict, Unreachable
 
 if TYPE_CHECKING:
     from coordination.api.changes import Changes
@@ -21,16 +16,20 @@ if TYPE_CHECKING:
     from coordination.api.landing import Landings, QualityChecks
     from coordination.api.messages import Messages, Topics
     from coordination.api.planning import Planner
-    from coordination.api.records import LiveView, Records
+    from coordination.api.records import (
+        Dependencies,
+        IssueRecords,
+        LiveView,
+        PlanRecords,
+        Repositories,
+        TodoRecords,
+    )
     from coordination.api.requests import Issues, PullRequests
     from coordination.api.runs import Runs
     from coordination.api.services import Services
     from coordination.api.trust import TrustAdministration
     from coordination.ecosystem.document import Document
-    from coordination.runs.connection import Connection
-    from coordination.runs.views.live import TodoOfRun
     from coordination.tracker.manager import CoordinationManager
-    from coordination.tracker.records import Edited
 
 
 class Facade(EcosystemAccess):
@@ -165,11 +164,39 @@ class Facade(EcosystemAccess):
         return Planner(self)
 
     @opened_once
-    def records(self) -> Records:
-        """Return the views of records and repositories."""
-        from coordination.api.records import Records
+    def repo(self) -> Repositories:
+        """Return the repositories, with their state."""
+        from coordination.api.records import Repositories
 
-        return Records(self)
+        return Repositories(self)
+
+    @opened_once
+    def issue(self) -> IssueRecords:
+        """Return the issues of the file."""
+        from coordination.api.records import IssueRecords
+
+        return IssueRecords(self)
+
+    @opened_once
+    def todo(self) -> TodoRecords:
+        """Return the todos."""
+        from coordination.api.records import TodoRecords
+
+        return TodoRecords(self)
+
+    @opened_once
+    def plan(self) -> PlanRecords:
+        """Return the plans."""
+        from coordination.api.records import PlanRecords
+
+        return PlanRecords(self)
+
+    @opened_once
+    def dep(self) -> Dependencies:
+        """Return the dependencies between repositories."""
+        from coordination.api.records import Dependencies
+
+        return Dependencies(self)
 
     @opened_once
     def live(self) -> LiveView:
@@ -184,35 +211,6 @@ class Facade(EcosystemAccess):
         from coordination.api.trust import TrustAdministration
 
         return TrustAdministration(self)
-
-    def complete_todo(self, todo: str, hours: float | None = None) -> Completed:
-        """Complete a todo: in the run that waits for it, else in the file.
-
-        Raises Conflict while a run executes it, or where it is completed already. Starts no server to ask.
-        """
-        manager = self.manager
-        manager.get_todo(todo)
-        url = self.running_redis()
-        if url is None:
-            return Completed(edited=manager.complete_todo(todo, hours))
-        from coordination.runs.control import approvals
-        from coordination.runs.views.live import find_runs_of
-
-        with _connected(self, url, todo) as connection:
-            live = connection.store.live_runs()
-            found = find_runs_of(connection.redis, connection.keys, todo, live)
-            executing = [one for one in found if not one.state.ended]
-            if not executing:
-                return Completed(edited=manager.complete_todo(todo, hours))
-            if not any(one.waits for one in executing):
-                raise _conflict(connection, todo, executing[0])
-            run_id = approvals.run_with_manual_todo(todo, executing)
-            self.authority.check("complete", [manager.get_todo(todo).repo])
-            # With hours the file is edited first: the run does not overwrite a todo that is completed there.
-            edited = None if hours is None else manager.complete_todo(todo, hours)
-            run_id = approvals.complete(connection, todo, run_id)
-            connection.events.append("command.complete", todo, run=run_id, actor=actor())
-            return Completed(edited=edited, run_id=run_id)
 
     def clear_cache(self) -> int:
         """Delete the cached results of todos and the shared values, except those that todos of live runs see;
@@ -243,36 +241,3 @@ class Facade(EcosystemAccess):
                 cleared = named_checkpoints.clear(connection.store, named)
         self.announce("clear_checkpoints", named, run=named)
         return cleared
-
-
-@dataclass(frozen=True, kw_only=True)
-class Completed:
-    """The edit of the file, the run that continues (and edits the file when it has ended), or both."""
-
-    edited: Edited | None = None
-    run_id: str | None = None
-
-
-@contextmanager
-def _connected(access: EcosystemAccess, url: str, todo: str) -> Iterator[Connection]:
-    """Connect to a Redis that runs, without becoming one of its users."""
-    from coordination.backend.client import reaching
-    from coordination.runs.connection import Connection
-
-    try:
-        new = Connection(url, access.settings, changed_folders=access.changed_folders)
-        with closing(new) as connection, reaching(url):
-            yield connection
-    except Unreachable as error:
-        in_file = f"or only in the file: coord update-todo {todo} --status completed"
-        raise type(error)(error.message, f"{error.hint}; {in_file}") from error
-
-
-def _conflict(connection: Connection, todo: str, one: TodoOfRun) -> Conflict:
-    from coordination.runs.records import TodoState
-
-    hint = f"wait for it: coord watch {one.run}; or end it: coord cancel {one.run}"
-    if one.state is TodoState.RUNNING:
-        worker = next(t.worker for t in connection.reader.read(one.run).todos if t.id == todo)
-        return Conflict(f"{worker} is executing {todo} in run {one.run}", hint)
-    return Conflict(f"run {one.run} executes {todo}: it is {one.state}", hint)

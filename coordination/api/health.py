@@ -187,7 +187,7 @@ class HealthOperations:
 
     def _check(self, repo: str, operation: str) -> None:
         declared = {one.name for one in self._access.document.ecosystem.repos}
-        require_known([repo], declared, "repo", "list-repos")
+        require_known([repo], declared, "repo", "repo list")
         self._access.authority.check(operation, [repo])
 
     def _select(self, records: Iterable[Health], name: str | None) -> list[Health]:

@@ -221,7 +221,7 @@ class QualityChecks:
         """
         document = self._access.manager.document
         known = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
-        require_known(repos, known, "repo", "list-repos")
+        require_known(repos, known, "repo", "repo list")
         found = {name: head_of(path) for name, path in known.items() if path and is_folder(path)}
         heads = {name: head for name, head in found.items() if head}
         if absent := sorted(set(repos) - heads.keys()):

@@ -7,11 +7,15 @@ from typing import Annotated
 
 from coordination.api import texts
 from coordination.declared import RUN_OPTION, Option
-from coordination.models import OnFailure
+from coordination.models import Level, OnFailure, UnlandedWork
 
 PlanId = Annotated[str, Option("A plan's id.", completes="plan_ids")]
 PlanOfChangeSet = Annotated[str, Option("The id of a plan with a change set.", completes="change_sets")]
 RunId = Annotated[str, RUN_OPTION]
+IssueId = Annotated[str, Option("An issue's id.", completes="issue_ids")]
+DependencyId = Annotated[str, Option("A dependency's id.", metavar="DEP", completes="dependency_ids")]
+REPO_NAME = Option("A repository's name.", completes="repo_names")
+RepoName = Annotated[str, REPO_NAME]
 TodoId = Annotated[str, Option("A todo's id.", completes="todo_ids")]
 DryRun = Annotated[bool, Option("Show what would be done; change nothing.")]
 
@@ -55,3 +59,21 @@ Comment = Annotated[
     Option(texts.COMMENT, metavar="TEXT", for_agents="It is the person's reason."),
 ]
 CheckpointName = Annotated[str, Option("The checkpoint's name.", longest=100)]
+
+OfPriority = Annotated[tuple[Level, ...], Option("Select any of these priorities.", filters=True)]
+OfRepo = Annotated[
+    tuple[str, ...], Option("Select records of this repository.", filters=True, completes="repo_names")
+]
+OfAssignee = Annotated[
+    tuple[str, ...], Option("Select records of this assignee.", filters=True, completes="assignees")
+]
+OfLabel = Annotated[
+    tuple[str, ...], Option("Select records with this label.", filters=True, completes="labels")
+]
+Cascade = Annotated[bool, Option("Delete also its parts, and every reference to it.")]
+OfUnlanded = Annotated[
+    UnlandedWork | None,
+    Option(
+        "Discard or keep work of it that has not landed (default: ask; refuse where nobody can be asked)."
+    ),
+]

@@ -36,7 +36,11 @@ PARTS = {
     "manager": "coordination.api:CoordinationManager",
     "memory": "coordination.history.memory:Memory",
     "planner": "coordination.api.planning:Planner",
-    "records": "coordination.api.records:Records",
+    "repo": "coordination.api.records:Repositories",
+    "issue": "coordination.api.records:IssueRecords",
+    "todo": "coordination.api.records:TodoRecords",
+    "plan": "coordination.api.records:PlanRecords",
+    "dep": "coordination.api.records:Dependencies",
     "pr": "coordination.api.requests:PullRequests",
     "run": "coordination.api.run:Run",
     "runs": "coordination.api.runs:Runs",
@@ -74,22 +78,9 @@ def operation_text(name: str) -> str:
 
 
 # Records
-BLOCKED_BY = "Set the issues, todos or plans that must be finished first."
-BLOCKING = "Set the issues, todos or plans that wait for it."
-LABELS = "Set labels, by which lists can be filtered."
-REPOS = "Set the repositories."
-SEVERITY = "Set the severity: critical, high, medium, low, or a word of your own."
-TARGET = "Set the due date: 2026-01-31."
-CRITERIA = "Set conditions under which it counts as done."
-TASK = "Set the task: one line."
-SHELL = "Run this command in sh."
-PROMPT = "Give an agent this prompt."
-MANUAL = "Leave it to a person, who reports when it is done."
-RESOURCES = "Hold units of these resources of the file while it runs."
 HOURS = "Record the hours taken."
 FORCE = "Complete it although something is missing; needs a reason."
 FORCE_REASON = "Say why it is forced; the history keeps it."
-RUN_CHECKS = "Run the commands of its criteria, 60 s each at most."
 
 # Repositories and todos of a plan
 TODOS_OF_REPOS = "Select the todos of these repositories."
@@ -123,7 +114,6 @@ QA_BASE = "Check the base branches of the repositories of the plan or run."
 QA_NO_CACHE = "Run all checks, also those with a green result for the same files."
 VIA = "Land in this way (default: as in the plan, else pr with a token of the forge, else push with a url)."
 METHOD = "Merge in this form (default: as in the plan, else merge)."
-UNLANDED = "Discard or keep work of it that has not landed (default: ask; refuse where nobody can be asked):"
 LAND_REPOS = (
     "Land only these repositories; what their changes build on must be among them. One that no todo of the "
     "plan names needs the right `override`, which is recorded."

@@ -168,7 +168,7 @@ def _repos_of(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
         ours = (todos[name],)
     else:
         raise NotFound(
-            f"there is no plan {name!r}{did_you_mean(name, plans)}", "list the plans: coord list-plans"
+            f"there is no plan {name!r}{did_you_mean(name, plans)}", "list the plans: coord plan list"
         )
     return tuple(dict.fromkeys(todo.repo for todo in ours))
 
@@ -189,7 +189,7 @@ def _of_plan(
 
 def _repos(ecosystem: Ecosystem, options: CheckOptions, involved: Collection[str] | None) -> tuple[str, ...]:
     declared = {repo.name: repo for repo in ecosystem.repos}
-    require_known(options.repos, declared, "repo", "list-repos")
+    require_known(options.repos, declared, "repo", "repo list")
     chosen = options.repos or (declared if involved is None else involved)
     repos = tuple(name for name in declared if name in chosen)
     if options.repos or involved is not None:

@@ -67,3 +67,12 @@ def command(
         name, cls=OperationCommand, operation=operation, **attributes
     )
     return made
+
+
+def made_by(option: Callable[..., Any]) -> click.Parameter:
+    """Return the option that a decorator adds."""
+
+    def nothing() -> None: ...
+
+    made: click.Parameter = option(nothing).__click_params__[0]
+    return made

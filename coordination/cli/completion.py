@@ -125,6 +125,13 @@ def _labels(file: Ecosystem) -> dict[str, str]:
     return _values([*(i.labels for i in issues), *(t.labels for t in todos)])
 
 
+def levels(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete urgencies."""
+    from coordination.models import Level
+
+    return matching([one.value for one in Level], incomplete)
+
+
 issue_ids = from_file(_issues)
 todo_ids = from_file(_todos)
 plan_ids = from_file(_plans)

@@ -115,6 +115,13 @@ class CliContext:
             ours.setLevel(logging.NOTSET)
 
 
+def this_call() -> CliContext:
+    """Return the present call of coord."""
+    call = click.get_current_context().find_object(CliContext)
+    assert call is not None
+    return call
+
+
 def _add_time(record: LogRecord) -> bool:
     """Add the time in the zone of the reader, which `asctime` does not name."""
     from datetime import UTC, datetime

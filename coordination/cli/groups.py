@@ -255,7 +255,7 @@ class CommandTable(TableGroup):
         for noun, verb in ((last, first), (last.removesuffix("s"), first), (first, last)):
             entry = self.nouns.get(noun, {}).get(verb)
             if entry and not entry.module:
-                return entry.name
+                return entry.noun_verb
         return ""
 
     def get_help(self, ctx: click.Context) -> str:

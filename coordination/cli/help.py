@@ -42,7 +42,7 @@ def _complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -
 def help(ctx: click.Context, topic: tuple[str, ...], every: bool) -> None:
     """Explain a command, a noun, or a chapter of the documentation.
 
-    TOPIC is a command (`list-issues` or `issue list`), a noun (`issue`), or a chapter (`running`, or
+    TOPIC is a command (`issue list`), a noun (`issue`), or a chapter (`running`, or
     `running.md` if a command has this name), or `advanced`. Without TOPIC, list the topics.
     """
     root = ctx.find_root()

@@ -20,7 +20,7 @@ import click
 
 from coordination.api.texts import part_of
 from coordination.cli import completion
-from coordination.cli.command import OperationCommand
+from coordination.cli.command import OperationCommand, made_by
 from coordination.cli.completion import format_fields
 from coordination.cli.context import CliContext, confirm, despite_quiet, warn, yes_option
 from coordination.cli.options.values import (
@@ -31,12 +31,13 @@ from coordination.cli.options.values import (
     one_of,
     parts,
     read_text,
+    reading,
     text_or_stdin,
 )
 from coordination.cli.screen.output import Form, Template, as_json_option, field_names, print_json
-from coordination.cli.screen.tables import filled, print_none, print_table
+from coordination.cli.screen.tables import filled, print_none, print_table, status_cell
 from coordination.cli.times import format_time, with_local_times
-from coordination.declared import Operation, Parameter, Table
+from coordination.declared import Operation, Parameter, Table, data_of
 from coordination.errors import UsageError
 from coordination.terminal import spelled
 
@@ -52,6 +53,16 @@ DRAWN: Mapping[str, str] = {
     "message.ack": "messages:print_acknowledged",
     "topic.publish": "messages:print_published",
     "run.list": "runs.inspection:print_runs",
+    "repo.list": "tracker.lists:print_repos",
+    "issue.list": "tracker.lists:print_issues",
+    "issue.show": "tracker.pages:print_issue",
+    "todo.list": "tracker.lists:print_todos",
+    "todo.show": "tracker.pages:print_todo",
+    "plan.list": "tracker.lists:print_plans",
+    "plan.show": "tracker.pages:print_plan",
+    "dep.show": "tracker.pages:print_dependency",
+    "repo.status": "tracker.status:print_status",
+    "ecosystem.status": "tracker.status:print_ecosystem",
     "checkpoint.create": "runs.recovery:print_checkpoint",
     "context.delete": "contexts:print_deleted",
     "context.export": "contexts:print_exported",
@@ -69,6 +80,11 @@ HAND_MADE: Mapping[str, str] = {
     "history.rebuild": "history:rebuild",
     "history.export": "history:export",
     "history.import": "history:import_",
+    "issue.close": "tracker.edits:close",
+    "todo.complete": "tracker.edits:complete",
+    "plan.validate": "tracker.plans:validate",
+    "repo.blocking": "tracker.status:blocking",
+    "dep.check": "tracker.dependencies:check",
     "run.sweep": "runs.sweep:sweep",
     "todo.execute": "runs.sweep:execute",
     "run.retry": "runs.recovery:retry",
@@ -98,6 +114,12 @@ HAND_MADE: Mapping[str, str] = {
 the declared parameters that were given, `own` those of the options with which it is decorated; its docstring
 is the end of the help.
 """
+BUILT: Mapping[str, str] = {
+    f"{noun}.{verb}": f"tracker.edits:{verb}"
+    for noun in ("issue", "todo", "plan", "dep")
+    for verb in ("create", "update", "delete")
+} | {"plan.create": "runs.campaign:create", "plan.update": "tracker.plans:update"}
+"""Operation → the function that makes its command."""
 CONVERTED: Mapping[Any, Callable[[click.Context, click.Parameter, str | None], Any]] = {
     timedelta: duration,
     datetime: moment,
@@ -110,22 +132,38 @@ TIMES = (datetime, str | datetime)
 
 def command_of(operation: Operation) -> click.Command:
     """Return the command of an operation."""
+    if place := BUILT.get(operation.name):
+        built: click.Command = _at(place)(operation)
+        return built
     if place := HAND_MADE.get(operation.name):
         return _hand_made(operation, _at(place))
-    made = [_parameter(one) for one in operation.parameters]
+    made = [parameter(one) for one in operation.parameters]
     if operation.asks:
-        made.append(_made(yes_option))
-    made.append(_made(as_json_option))
-    if operation.lists and field_names(operation.result):
-        made.append(_template_option(operation))
+        made.append(made_by(yes_option))
+    made.append(made_by(as_json_option))
+    if names := _fields(operation):
+        made.append(template_option(names))
+    return built_of(operation, made, _callback(operation))
+
+
+def built_of(
+    operation: Operation, made: Sequence[click.Parameter], call: Callable[..., Any], own_help: str = ""
+) -> click.Command:
+    """Return the command of an operation with these parameters, which calls a function."""
     return OperationCommand(
         name=operation.verb,
         operation=operation.name,
         text=lambda: _help(operation),
-        params=made,
-        callback=click.pass_obj(_callback(operation)),
+        help=own_help,
+        params=list(made),
+        callback=click.pass_obj(call),
         add_help_option=True,
     )
+
+
+def _fields(operation: Operation) -> list[str]:
+    """Return the fields that a template may name; none where the result is no record."""
+    return field_names(operation.record) if operation.record else []
 
 
 def _hand_made(operation: Operation, function: Callable[..., int | None]) -> click.Command:
@@ -135,15 +173,8 @@ def _hand_made(operation: Operation, function: Callable[..., int | None]) -> cli
         values = _values(operation, {one.name: given.pop(one.name) for one in operation.parameters})
         return function(obj, values, **given)
 
-    return OperationCommand(
-        name=operation.verb,
-        operation=operation.name,
-        text=lambda: _help(operation),
-        help=function.__doc__,
-        params=[*map(_parameter, operation.parameters), *reversed(own)],
-        callback=click.pass_obj(call),
-        add_help_option=True,
-    )
+    made = [*map(parameter, operation.parameters), *reversed(own)]
+    return built_of(operation, made, call, function.__doc__ or "")
 
 
 def _help(operation: Operation) -> str:
@@ -156,25 +187,16 @@ def _help(operation: Operation) -> str:
     return "\n\n".join([operation.text, *arguments])
 
 
-def _made(option: Callable[..., Any]) -> click.Parameter:
-    """Return the option that a decorator adds."""
-
-    def nothing() -> None: ...
-
-    made: click.Parameter = option(nothing).__click_params__[0]
-    return made
-
-
-def _template_option(operation: Operation) -> click.Option:
+def template_option(names: Sequence[str]) -> click.Option:
     return click.Option(
         ["--format", "template"],
         metavar="TEMPLATE",
         help="Print a line for each record, e.g. '{id} {status}'.",
-        shell_complete=format_fields(field_names(operation.result)),
+        shell_complete=format_fields(names),
     )
 
 
-def _parameter(one: Parameter) -> click.Parameter:
+def parameter(one: Parameter) -> click.Parameter:
     complete = getattr(completion, one.option.completes) if one.option.completes else None
     if one.positional:
         return click.Argument(
@@ -225,6 +247,8 @@ def _converted_by(one: Parameter) -> Callable[..., Any] | None:
     """Return the callback that converts the text of an option."""
     if one.option.filters:
         return parts
+    if one.option.reads:
+        return reading(one.option.reads)
     if one.type is timedelta and one.option.least:
         return more_than_zero
     return CONVERTED.get(one.type)
@@ -253,14 +277,14 @@ def _values(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
 def _form(operation: Operation, *, as_json: bool, template: str | None) -> Form:
     if as_json and template is not None:
         raise UsageError("--json and --format exclude each other", "choose one of them")
-    known = () if template is None else field_names(operation.result)
+    known = () if template is None else _fields(operation)
     return Form(as_json=as_json, template=None if template is None else Template(template, known))
 
 
 def _value(one: Parameter, given: Any) -> Any:
     if given is None:
         return None
-    if _is_word(one):
+    if _is_word(one) and not one.option.filters:
         return tuple(map(one.type, given)) if one.several else one.type(given)
     if one.option.file:
         return read_text(given, one.option.longest)
@@ -295,15 +319,17 @@ def show(operation: Operation, result: Any, form: Form, *, filtered: bool = Fals
             _at(drawing)(result)
         elif table is not None:
             _print_table(table, records, filtered=filtered)
-        if note := getattr(result, "note", ""):
-            click.echo(with_local_times(note), err=True)
 
-    if operation.lists and field_names(operation.result):
+    if operation.lists and _fields(operation):
         form.records(records, read)
+    elif operation.record and not operation.lists:
+        form.record(result.record, result.more if form.as_json else {}, read)
     elif form.as_json:
-        print_json(result)
+        print_json(data_of(result))
     else:
         read()
+    if note := getattr(result, "note", ""):
+        click.echo(with_local_times(note), err=True)
     if not form.wanted:
         _report(records)
     return next((code for one in records if (code := getattr(one, "code", 0))), 0)
@@ -327,6 +353,8 @@ def _print_table(table: Table, records: Sequence[Any], *, filtered: bool) -> Non
 def _cell(value: object) -> object:
     if isinstance(value, datetime):
         return format_time(value)
+    if isinstance(value, StrEnum):
+        return status_cell(value)
     return str(value) if isinstance(value, int) else value  # 0 is no empty cell
 
 

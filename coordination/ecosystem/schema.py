@@ -64,7 +64,7 @@ DESCRIPTIONS = {
     "Repo.path": "Path of its checkout, relative to this file.",
     "Repo.url": "URL that it is cloned from.",
     "Repo.branch": "The branch that runs start from.",
-    "Repo.role": "Purpose in your own words; list-repos filters by it.",
+    "Repo.role": "Purpose in your own words; repo list filters by it.",
     "Repo.slots": "Number of runs that may work on it at once.",
     "Repo.prepare": (
         "Command that prepares a new worktree, for example its virtual environment; run once per worktree."

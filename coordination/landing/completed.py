@@ -277,7 +277,7 @@ def _lost(
         sentences.append(f"nothing is known of the work of {listed(unknown)}")
     first = shown[0]
     plan = named[first.todo].plan
-    again = f"coord update-todo {quoted(first.todo)} --status pending; coord sweep {quoted(plan)}"
+    again = f"coord todo update {quoted(first.todo)} --status pending; coord sweep {quoted(plan)}"
     back = _way_back(first, plan, named[first.todo].own.get(first.repo, ""))
     if back and hosts[first.todo]:
         back = f"on {first.host}, {back}"
@@ -319,7 +319,7 @@ def _unknown(todos: Collection[str], command: str) -> NotLanded:
     return NotLanded(
         f"nothing is known of the work of {listed(todos)}: {'they are' if many else 'it is'} completed, and "
         f"neither a record nor a commit names {'them' if many else 'it'}",
-        f"see: coord show-todo {quoted(next(iter(todos)))}; if the base branch has the work, or there was "
+        f"see: coord todo show {quoted(next(iter(todos)))}; if the base branch has the work, or there was "
         f"none: {command} {accept}",
     )
 

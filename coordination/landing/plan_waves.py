@@ -127,7 +127,7 @@ def refuse_plans(ecosystem: Ecosystem, waves: PlanWaves) -> None:
     owner = {todo.id: plan for plan, its in todos.items() for todo in its} | {plan: plan for plan in todos}
     for plan, own in todos.items():
         if plan not in declared:
-            raise _refused(waves, f"there is no plan {plan!r}", "list the plans: coord list-plans")
+            raise _refused(waves, f"there is no plan {plan!r}", "list the plans: coord plan list")
         rules = declared[plan].land
         if rules and (rules.waves or rules.unit is Atomic.REPO):
             own_rule = "waves" if rules.waves else "atomic: repo"

@@ -348,7 +348,7 @@ def plan_of(ecosystem: Ecosystem, name: str) -> tuple[Plan | None, tuple[Todo, .
             return plan, ecosystem.todos_of(plan)
     todos = tuple(todo for todo in ecosystem.coordination.todos if todo.id == name)
     if not todos:
-        raise NotFound(f"there is no plan {name!r}", "list the plans: coord list-plans")
+        raise NotFound(f"there is no plan {name!r}", "list the plans: coord plan list")
     return None, todos
 
 

@@ -254,7 +254,7 @@ def _landed_by(connection: Connection, ecosystem: Ecosystem, name: str) -> tuple
         run_id = connection.reader.resolve(name)
     except NotFound as error:
         raise NotFound(
-            f"there is neither a plan nor a run {name!r}", "list them: coord list-plans; coord list-runs"
+            f"there is neither a plan nor a run {name!r}", "list them: coord plan list; coord list-runs"
         ) from error
     plan = plans_of(connection.store, [run_id])[run_id]
     if not plan.id.startswith(f"{LAND}:"):

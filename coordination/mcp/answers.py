@@ -10,23 +10,14 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from coordination.api import (
-    Breaker,
-    EcosystemStatus,
-    Edited,
     Forecast,
     GeneratedPlan,
-    Link,
-    LiveTodo,
-    PlanCompletion,
-    RepoStatus,
     RunView,
-    TodoInView,
 )
 from coordination.api.generators import RepoOutput
 from coordination.api.planning import PlanProgress
-from coordination.api.records import RecordView
 from coordination.frozen import FrozenModel
-from coordination.models import Issue, Plan, Todo, presentable
+from coordination.models import presentable
 
 R = TypeVar("R")
 M = TypeVar("M", bound=BaseModel)
@@ -43,25 +34,6 @@ class Cut(FrozenModel):
 
     left_out: dict[str, int] = {}
     """List → number of omitted items; coord_list_todos and the other list tools return them in pages."""
-
-
-class CutEcosystemStatus(EcosystemStatus, Cut):
-    """Status of the ecosystem; `repos`, `counts` and `breakers` are complete."""
-
-    breakers: tuple[Breaker, ...] = ()
-    """Circuit breakers that are open or have failures; todos behind an open one are parked until its probe.
-    """
-
-
-class CutRepoStatus(RepoStatus, Cut):
-    """Status of one repository; `counts` are complete."""
-
-    breaker: Breaker | None = None
-    """The repository's circuit breaker, if it is open or has failures."""
-
-
-class CutPlanCompletion(PlanCompletion, Cut):
-    """The completion status of a plan, and everything that prevents it."""
 
 
 class CutGeneratedPlan(GeneratedPlan, Cut):
@@ -87,49 +59,6 @@ class CutForecast(Forecast):
     """Number of omitted items of the critical path."""
 
 
-class IssueDetails(Issue):
-    """An issue with its blockers and the records that it blocks."""
-
-    waits_for: tuple[Link, ...]
-    holds_up: tuple[Link, ...]
-
-
-class TodoDetails(TodoInView):
-    """A todo with its blockers and the records that it blocks."""
-
-    waits_for: tuple[Link, ...]
-    holds_up: tuple[Link, ...]
-    live: LiveTodo | None = None
-    """The todo's state in the newest run that includes it."""
-
-
-class EditedIssue(Issue):
-    """The issue after the edit."""
-
-    ready: tuple[str, ...]
-    """Ids of records that became ready by the edit."""
-    notes: tuple[str, ...]
-    """Remarks on the edit."""
-
-
-class EditedTodo(Todo):
-    """The todo after the edit."""
-
-    ready: tuple[str, ...]
-    notes: tuple[str, ...]
-    run_id: str | None = None
-    """The run that waited for the todo and now continues; the file marks it as completed when the run ends.
-    """
-
-
-class EditedPlan(Plan):
-    """The plan after the edit."""
-
-    ready: tuple[str, ...]
-    notes: tuple[str, ...]
-    """Remarks on the edit; of a forced one, all that was missing."""
-
-
 TODOS_SHOWN = 100
 """Limit of todos of a run, unless the call asks for more."""
 
@@ -153,23 +82,26 @@ def cut(kind: type[M], answer: BaseModel, limit: int, whole: Collection[str] = (
     )
 
 
+def cut_lists(answer: Any, limit: int, whole: Collection[str] = ()) -> dict[str, Any]:
+    """Return the fields of an answer with the first `limit` items of each list but those that stay `whole`,
+    and the numbers of items that are left out.
+    """
+    found = dict(answer)
+    long = {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, tuple) and len(value) > limit and name not in whole
+    }
+    left_out = {name: len(value) - limit for name, value in long.items()}
+    return {**found, **{name: value[:limit] for name, value in long.items()}, "left_out": left_out}
+
+
 def cut_forecast(foreseen: Forecast, progress: PlanProgress, limit: int) -> CutForecast:
     """Return a forecast with the first items of its critical path: it may be all of the plan."""
     path = foreseen.critical_path
     left_out = {"critical_path": len(path) - limit} if len(path) > limit else {}
     whole = {field.name: getattr(foreseen, field.name) for field in fields(foreseen)}
     return CutForecast(**{**whole, "critical_path": path[:limit]}, progress=progress, left_out=left_out)
-
-
-def with_details(kind: type[M], view: RecordView[Any]) -> M:
-    """Return a record with computed fields."""
-    return kind(**dict(presentable(view.record)), **view.more)
-
-
-def edited(kind: type[M], change: Edited, **more: Any) -> M:
-    """Return an edited record with the consequences of the edit, without its state in a live run."""
-    record = {name: value for name, value in presentable(change.record) if name in kind.model_fields}
-    return kind(**{**record, "ready": change.ready, "notes": change.notes, **more})
 
 
 def duration(seconds: float | None) -> timedelta | None:

@@ -30,7 +30,6 @@ from coordination.api.texts import operation_text
 from coordination.declared import Effect
 from coordination.errors import CoordinationError
 from coordination.mcp.session import Session
-from coordination.models import ResourceNeed
 
 T = TypeVar("T")
 Refusal = type[ToolError] | type[ResourceError] | type[PromptError]
@@ -59,20 +58,8 @@ Items = Annotated[Sequence[str] | None, BeforeValidator(several)]
 
 RunName = Annotated[str, Field(description=f"A run's id, its beginning or end, or `{LAST}`.")]
 PlanName = Annotated[str, Field(description="A plan's id, as coord_list_plans gives it.")]
-TodoName = Annotated[str, Field(description="A todo's id, as coord_list_todos gives it.")]
-IssueName = Annotated[str, Field(description="An issue's id, as coord_list_issues gives it.")]
 RepoName = Annotated[str, Field(description="A repository's name, as coord_get_ecosystem_status gives it.")]
-Repos = Annotated[Items, Field(description=texts.REPOS)]
-Labels = Annotated[Items, Field(description=texts.LABELS)]
-BlockedBy = Annotated[Items, Field(description=texts.BLOCKED_BY)]
-Blocking = Annotated[Items, Field(description=texts.BLOCKING)]
-Resources = Annotated[
-    Annotated[Sequence[str | ResourceNeed] | None, BeforeValidator(several)],
-    Field(description=f"{texts.RESOURCES} Names, or {{name, amount}}."),
-]
-Severity = Annotated[str | None, Field(description=texts.SEVERITY)]
 Time = Annotated[datetime | None, Field(description="A date or time such as 2026-01-31T12:00:00Z.")]
-Date = Annotated[str | None, Field(description=texts.TARGET)]
 Limit = Annotated[
     int, Field(ge=1, le=1000, description="Maximum number of results; `total` is the number of all.")
 ]
@@ -137,7 +124,6 @@ def _kind(effect: Effect) -> Callable[..., Callable[[Function], Function]]:
 
 
 reads = _kind(Effect.READS)
-looks_outside = _kind(Effect.LOOKS_OUTSIDE)
 adds = _kind(Effect.ADDS)
 changes = _kind(Effect.CHANGES)
 checks = _kind(Effect.CHECKS)

@@ -19,12 +19,13 @@ from pydantic import BeforeValidator, Field
 from coordination.api import RunView
 from coordination.api.run import Run
 from coordination.api.texts import part_of
-from coordination.declared import Effect, Operation, Parameter, find
-from coordination.mcp.answers import TODOS_SHOWN, CutRun, cut, page
+from coordination.declared import Effect, Operation, Parameter, data_of, find
+from coordination.mcp.answers import TODOS_SHOWN, CutRun, cut, cut_lists, page
 from coordination.mcp.declaration import (
     NEEDED,
     OPERATION_OF,
     Limit,
+    Most,
     Offset,
     Wait,
     answer,
@@ -37,6 +38,10 @@ from coordination.mcp.session import Session
 from coordination.models import parse_duration
 from coordination.operation_index import INDEX
 
+CUT = frozenset({"repo.status", "ecosystem.status", "plan.validate"})
+"""Operations whose result has long lists, of which a tool returns the first items."""
+WHOLE = ("repos", "breakers")
+"""Lists that are never cut."""
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
@@ -49,7 +54,8 @@ def operation_tools(session: Session) -> Iterator[FunctionTool]:
 
 def tool_of(operation: Operation, session: Session) -> FunctionTool:
     """Return the tool of an operation."""
-    name = f"coord_{operation.noun}_{operation.verb}"
+    named = operation.tool if isinstance(operation.tool, str) else f"{operation.noun}_{operation.verb}"
+    name = f"coord_{named}"
     OPERATION_OF[name], NEEDED[name] = operation.name, operation.order if operation.effect.writes else "read"
     declare = tool(
         name=name,
@@ -66,18 +72,27 @@ def tool_of(operation: Operation, session: Session) -> FunctionTool:
 def _function(operation: Operation, session: Session) -> Callable[..., ToolResult]:
     def call(**given: Any) -> ToolResult:
         limit, offset = (given.pop("limit"), given.pop("offset")) if pages else (None, 0)
+        longest = given.pop("limit") if cuts else 0
         wait_s = given.pop("wait_s", 0)
         with refusals(ToolError):
             result = operation.call(part_of(session.coord, operation), given)
             if isinstance(result, Run):
                 return answer(cut(CutRun, _view(session, operation, result, wait_s), TODOS_SHOWN))
-        return answer(page(result, limit or len(result), offset) if operation.lists else result)
+            if run_id := getattr(result, "run_id", None):
+                session.view(session.coord.runs.get(run_id))
+        if operation.lists:
+            return answer(page(result, limit or len(result), offset))
+        data = data_of(result)
+        return answer(cut_lists(data, longest, WHOLE) if cuts else data)
 
-    parameters = [_argument(one) for one in operation.parameters]
+    parameters = [_argument(one) for one in operation.parameters if one.option.tool]
     if operation.result is Run:
         parameters.append(_keyword("wait_s", Wait, 0))
     pages = operation.lists and not (operation.effect.writes or _has_limit(operation))
     pages = pages and operation.result is not str
+    cuts = operation.name in CUT
+    if cuts:
+        parameters.append(_keyword("limit", Most, 30))
     if pages:
         parameters += [_keyword("limit", Limit, 100), _keyword("offset", Offset, 0)]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

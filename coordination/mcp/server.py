@@ -74,8 +74,8 @@ coord_run_show(run=…, wait_s=60) until it ends; its succeeded todos are then m
 Its commits are on the branch of the plan in each repository; coord_land_plan lands them. If a todo fails,
 read coord_run_logs, correct the cause, and call coord_run_retry; coord_run_rollback undoes a run.
 coord_message_send and coord_message_list exchange messages with other agents and people. Each error names
-the next step. If it names a command, such as `coord list-todos`, call the tool of the same name,
-coord_list_todos, if there is one. A server has a core of the tools unless it was started with
+the next step. If it names a command, such as `coord run list`, call the tool of the same name,
+coord_run_list, if there is one. A server has a core of the tools unless it was started with
 `coord mcp --tools all`.
 """
 
@@ -190,7 +190,7 @@ Follow these steps:
 4. Split the work into todos. Each todo belongs to one repository, has acceptance criteria, and is small
    enough for one session of a person or an agent. Providers come before their consumers: see the
    dependencies above. If the todos need a plan that does not exist, ask the user to create it:
-   coord create-plan --title … --repos …
+   coord plan create --title … --repos …
 5. Call coord_create_todo for each, in that order, with `plan`, `repo`, `task`, `estimated_hours`,
    `acceptance_criteria`, `blocked_by` (the ids of the todos that must be finished before), and `run` if a
    command does the work. Without a command, the configured agent does it.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
+from coordination.declared import Column, Table
 from coordination.models.checks import QaAction
 from coordination.models.execution import (
     Action,
@@ -325,6 +326,20 @@ class Validation(Record):
 
 
 class Dependency(Record):
+    shown: ClassVar = Table(
+        columns=(
+            Column("DEP", of="id"),
+            Column("STATUS"),
+            Column("CONSUMER"),
+            Column("PROVIDER"),
+            Column("CONSTRAINT", of="version_constraint"),
+            Column("TYPE"),
+            Column("NOTES", flexible=True),
+        ),
+        none="no dependency matches",
+        next_step="create one: coord dep create",
+    )
+
     id: Id
     consumer: RepoName
     provider: RepoName

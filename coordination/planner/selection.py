@@ -81,7 +81,7 @@ class Selectors:
             criteria = (("--repo", self.repos), ("--tag", self.tags), ("--role", self.roles))
             options = " ".join(f"{option} {name}" for option, names in criteria for name in names)
             fact = f"no repository matches {options}" if options else "the file declares no repository"
-            raise NotFound(fact, "see the repositories with their tags and roles: coord list-repos")
+            raise NotFound(fact, "see the repositories with their tags and roles: coord repo list")
         return repos
 
 
@@ -115,11 +115,11 @@ def find_plan(ecosystem: Ecosystem, plan_id: str) -> Plan:
         raise NotFound(f"there is no plan {plan_id!r}{did_you_mean(plan_id, plans)}", hint)
     if plan.status is PlanStatus.CANCELLED:
         raise PlanRefused(
-            f"{plan.id} is cancelled", f"reopen it first: coord update-plan {plan.id} --status draft"
+            f"{plan.id} is cancelled", f"reopen it first: coord plan update {plan.id} --status draft"
         )
     if plan.status is PlanStatus.ON_HOLD:
         raise PlanRefused(
-            f"{plan.id} is on hold", f"resume it first: coord update-plan {plan.id} --status active"
+            f"{plan.id} is on hold", f"resume it first: coord plan update {plan.id} --status active"
         )
     return plan
 
@@ -152,7 +152,7 @@ def _check_repos(ecosystem: Ecosystem, owned: Mapping[str, Todo], wanted: Select
         ("repo with tag", wanted.tags, tags),
         ("repo with role", wanted.roles, roles),
     ):
-        require_known(names_of_kind, known, noun, "list-repos")
+        require_known(names_of_kind, known, noun, "repo list")
 
 
 def _check_todos(ecosystem: Ecosystem, plan: Plan, owned: Mapping[str, Todo], todos: Collection[str]) -> None:

@@ -394,8 +394,8 @@ def _refusal(one: _Completed, missing: list[str]) -> Incomplete:
     how = "--status completed" if one.whole else f"--complete-milestone {','.join(names)}"
     return Incomplete(
         "\n  ".join(lines),
-        f"see all that is missing: coord validate-plan {plan} --run-checks; "
-        f'complete it all the same: coord update-plan {plan} {how} --force --reason "…"',
+        f"see all that is missing: coord plan validate {plan} --run-checks; "
+        f'complete it all the same: coord plan update {plan} {how} --force --reason "…"',
         missing,
     )
 

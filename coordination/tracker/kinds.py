@@ -78,14 +78,14 @@ class Kind(Generic[R]):
 
     @property
     def shown_by(self) -> str:
-        return self.listed_by.replace("list-", "show-").removesuffix("s")
+        return self.listed_by.replace("list", "show")
 
 
-ISSUE = Kind(noun="issue", section="issues", model=Issue, first_id="ISSUE-001", listed_by="list-issues")
-PLAN = Kind(noun="plan", section="plans", model=Plan, first_id="PLAN-001", listed_by="list-plans")
-TODO = Kind(noun="todo", section="todos", model=Todo, first_id="TODO-001", listed_by="list-todos")
+ISSUE = Kind(noun="issue", section="issues", model=Issue, first_id="ISSUE-001", listed_by="issue list")
+PLAN = Kind(noun="plan", section="plans", model=Plan, first_id="PLAN-001", listed_by="plan list")
+TODO = Kind(noun="todo", section="todos", model=Todo, first_id="TODO-001", listed_by="todo list")
 DEPENDENCY = Kind(
-    noun="dependency", section="dependencies", model=Dependency, first_id="DEP-001", listed_by="list-deps"
+    noun="dependency", section="dependencies", model=Dependency, first_id="DEP-001", listed_by="dep list"
 )
 KINDS: Sequence[Kind[Issue] | Kind[Plan] | Kind[Todo] | Kind[Dependency]] = (ISSUE, PLAN, TODO, DEPENDENCY)
 WORK: Sequence[Kind[Issue] | Kind[Plan] | Kind[Todo]] = (ISSUE, PLAN, TODO)

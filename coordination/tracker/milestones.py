@@ -32,7 +32,7 @@ def add(transaction: Transaction, plan: Plan, fields: Mapping[str, Any]) -> Plan
 def complete(transaction: Transaction, plan: Plan, name: str) -> Plan:
     """Complete a milestone. Raises Conflict if it is finished already."""
     milestone = get(plan, name)
-    reopen = f"reopen it first: coord update-plan {plan.id} --reopen-milestone {name}"
+    reopen = f"reopen it first: coord plan update {plan.id} --reopen-milestone {name}"
     check_finish("milestone", name, milestone.status, TodoStatus.COMPLETED, reopen)
     return update(transaction, plan, name, {"status": TodoStatus.COMPLETED})
 
@@ -62,7 +62,7 @@ def remove(transaction: Transaction, plan: Plan, name: str) -> Plan:
         verb = "names" if len(references) == 1 else "name"
         hint = (
             "remove those references first; for a milestone: "
-            f"coord update-plan {plan.id} --milestone ID --blocked-by …"
+            f"coord plan update {plan.id} --milestone ID --blocked-by …"
         )
         raise Conflict(f"{name} cannot be deleted: {listed(references)} {verb} it", hint)
     transaction.drop((PLAN.section, plan.id, "milestones", name))
@@ -87,7 +87,7 @@ def get(plan: Plan, name: str) -> Milestone:
         if milestone.id == name:
             return milestone
     names = [milestone.id for milestone in plan.milestones]
-    raise unknown("milestone", name, names, f"show-plan {plan.id}", within=plan.id)
+    raise unknown("milestone", name, names, f"plan show {plan.id}", within=plan.id)
 
 
 def _store_plan(transaction: Transaction, plan: Plan, milestones: Iterable[Milestone], changed: str) -> Plan:

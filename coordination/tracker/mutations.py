@@ -105,7 +105,7 @@ def update_record(
 
 def finish_record(transaction: Transaction, kind: Kind[R], record: R, changes: Fields) -> Edited:
     """Finish a record. Raises Conflict if it is finished already."""
-    reopen = f"reopen it first: coord update-{kind.noun} {record.id} --status pending"
+    reopen = f"reopen it first: coord {kind.noun} update {record.id} --status pending"
     check_finish(kind.noun, record.id, record.status, changes["status"], reopen)
     return update_record(transaction, kind, record, record, changes)
 
@@ -144,7 +144,7 @@ def _plan_done_notes(ecosystem: Ecosystem, plan_id: str) -> Iterator[str]:
         ):
             yield (
                 f"{plan_id} has no open todo left; check whether it is complete: "
-                f"coord validate-plan {plan_id}"
+                f"coord plan validate {plan_id}"
             )
 
 
@@ -160,7 +160,7 @@ def _new_work_notes(ecosystem: Ecosystem, before: R | None, after: R) -> Iterato
     if new := [work for work in open_now if work not in open_before]:
         yield (
             f"{plan.id} is completed but gets new open work, {listed(new)}: "
-            f"coord update-plan {plan.id} --status active"
+            f"coord plan update {plan.id} --status active"
         )
 
 
@@ -225,7 +225,7 @@ def preview_deletion(ecosystem: Ecosystem, name: str) -> DeletePreview:
     """Return what a deletion would remove. Raises NotFound."""
     known = [record.id for kind in KINDS for record in kind.all(ecosystem)]
     if name not in known:
-        raise unknown("record", name, known, "ecosystem-status")
+        raise unknown("record", name, known, "ecosystem status")
     deleted = _todos_of(ecosystem, name)
     released = tuple(map(str, _released_references(ecosystem, _deleted_ids(ecosystem, name, deleted))))
     return DeletePreview(id=name, deleted=deleted, released=released)
@@ -256,7 +256,7 @@ def has_unlanded_work(noun: str, name: str, change_sets: Sequence[str]) -> Confl
     return Conflict(
         f"{name} cannot be deleted: {listed(change_sets)} {have} with work that has not landed",
         f"see it: coord changes {change_sets[0]}; land it before: coord land {change_sets[0]}; "
-        f"or say what becomes of it: coord delete-{noun} {name} --change-set discard, or keep",
+        f"or say what becomes of it: coord {noun} delete {name} --change-set discard, or keep",
     )
 
 

@@ -109,10 +109,10 @@ class Reader:
         repos = self.ecosystem.repos
         wanted = {
             "tags": queries.known_names(
-                tag, lambda: (t for r in repos for t in r.tags), "tag of a repo", "list-repos"
+                tag, lambda: (t for r in repos for t in r.tags), "tag of a repo", "repo list"
             ),
             "role": queries.known_names(
-                role, lambda: (r.role for r in repos if r.role), "role of a repo", "list-repos"
+                role, lambda: (r.role for r in repos if r.role), "role of a repo", "repo list"
             ),
         }
         return tuple(queries.matching(repos, wanted))
@@ -121,7 +121,7 @@ class Reader:
         for repo in self.ecosystem.repos:
             if repo.name == name:
                 return repo
-        raise unknown("repo", name, [repo.name for repo in self.ecosystem.repos], "list-repos")
+        raise unknown("repo", name, [repo.name for repo in self.ecosystem.repos], "repo list")
 
     def check_paths(self, names: Iterable[str]) -> None:
         """Raise PlanRefused if a repository is not on this machine, because the local worker would wait for
@@ -266,7 +266,7 @@ class Reader:
         """Return the blockers and dependents of an issue, plan or todo, each with the chain behind it."""
         relations = Relations(self.ecosystem)
         if name not in relations.items:
-            raise unknown("issue, plan or todo", name, relations.items, "list-todos")
+            raise unknown("issue, plan or todo", name, relations.items, "todo list")
         return chains_of(relations, name)
 
     def get_blocking_issues(self, repo: str) -> tuple[BlockingIssue, ...]:
@@ -296,7 +296,7 @@ class Reader:
     # Values of filters
 
     def _repos(self, wanted: Wanted) -> frozenset[str] | None:
-        return queries.known_names(wanted, lambda: queries.repos_in_use(self.ecosystem), "repo", "list-repos")
+        return queries.known_names(wanted, lambda: queries.repos_in_use(self.ecosystem), "repo", "repo list")
 
     def _labels(self, wanted: Wanted, listed_by: str) -> frozenset[str] | None:
         return queries.known_names(wanted, lambda: queries.labels(self.ecosystem), "label", listed_by)

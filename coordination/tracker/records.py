@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 from coordination.frozen import FrozenModel
-from coordination.models import Dependency, Issue, Plan, PlanStatus, Repo, Todo, TodoStatus
+from coordination.models import Dependency, Issue, Plan, PlanStatus, Repo, Todo, TodoStatus, presentable
 
 
 class Edited(FrozenModel):
@@ -22,6 +23,10 @@ class Edited(FrozenModel):
     """
     notes: tuple[str, ...] = ()
     """Information for the user, one sentence each."""
+
+    def data(self) -> dict[str, Any]:
+        """Return the fields of the record with the consequences of the change."""
+        return {**dict(presentable(self.record)), "ready": self.ready, "notes": self.notes}
 
 
 class GeneratedPlan(FrozenModel):
@@ -60,6 +65,10 @@ class Removed(FrozenModel):
     released: tuple[str, ...] = ()
     ready: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def data(self) -> Removed:
+        """Return it without secrets of the record."""
+        return self.model_copy(update={"record": presentable(self.record)})
 
 
 class Relation(FrozenModel):

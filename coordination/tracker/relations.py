@@ -228,7 +228,7 @@ def check_references(
     """
     repos = _added_names(after, before, TO_REPOS[type(after)])
     if repos and names.repos:
-        require_known(repos, names.repos, "repo", "list-repos")
+        require_known(repos, names.repos, "repo", "repo list")
     if work := added_work(after, before):
         if after.id in work:
             raise UsageError(f"{after.id} cannot wait for itself", "name another one")
@@ -236,9 +236,9 @@ def check_references(
         unknown_names = [name for name in work if name not in names.work]
         if unknown_names:
             noun = "todo, issue, plan or own milestone" if plan else "todo, issue or plan"
-            require_known(unknown_names, names.work | names.milestones | own, noun, "list-todos")
+            require_known(unknown_names, names.work | names.milestones | own, noun, "todo list")
     if isinstance(after, Todo) and (plans := _added_names(after, before, ("plan",))):
-        require_known(plans, names.plans, "plan", "list-plans")
+        require_known(plans, names.plans, "plan", "plan list")
     if isinstance(after, Dependency) and _added_names(
         after, before, ("consumer", "provider", "version_constraint")
     ):

@@ -241,7 +241,7 @@ def in_dependency_order(
         circle = cycle_text(error.args[1])
         raise PlanRefused(
             f"these repositories depend on each other in a circle: {circle}",
-            "leave the order open: --order none; or correct the dependencies: coord list-deps",
+            "leave the order open: --order none; or correct the dependencies: coord dep list",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""`coord check-deps` as people call it."""
+"""`coord dep check` as people call it."""
 
 from __future__ import annotations
 
@@ -133,4 +133,4 @@ def test_where_there_is_nothing_to_check_it_says_so(declared: Testbed) -> None:
 
     answer = declared.ok("check-deps")
 
-    assert (answer.out, answer.err) == ("", "no dependency matches; create one: coord create-dep\n")
+    assert (answer.out, answer.err) == ("", "no dependency matches; create one: coord dep create\n")

@@ -49,7 +49,7 @@ def checks(testbed: Testbed) -> dict[str, tuple[str, bool]]:
 
 
 def missing(testbed: Testbed) -> list[str]:
-    done: Done = testbed.coord("validate-plan", PLAN, "--json")
+    done: Done = testbed.coord("plan", "validate", PLAN, "--json")
     return list(done.json["missing"])
 
 
@@ -63,7 +63,7 @@ def test_what_is_red_before_blocks_is_allowed_and_is_no_excuse_for_more(testbed_
     assert testbed.sweep().code == 3
     assert checks(testbed) == {AFTER: ("red", False)}
     assert missing(testbed) == ["check unit of low is red (1 of 3 tests failed)"]
-    refused = testbed.coord("update-plan", PLAN, "--status", "completed")
+    refused = testbed.coord("plan", "update", PLAN, "--status", "completed")
     assert (refused.code, "check unit of low is red" in refused.err) == (3, True)
 
 

@@ -344,7 +344,7 @@ def test_the_board_edits_the_file_as_the_command_does(testbed: Testbed, fresh: A
     before = testbed.file.read_text()
     testbed.file.write_text(f"# of a person\n{before}")
     options = ("--status", "cancelled", "--assignee", "bob: # no comment", "--priority", "high")
-    testbed.ok("update-todo", "HELD", *options)
+    testbed.ok("todo", "update", "HELD", *options)
     by_command = testbed.file.read_bytes()
     testbed.file.write_text(f"# of a person\n{before}")
 
@@ -355,7 +355,7 @@ def test_the_board_edits_the_file_as_the_command_does(testbed: Testbed, fresh: A
     # A form that was loaded before the edit takes nothing back.
     assert tab.do("edit", **fields, assignee="", priority="medium", task="again").status_code == 303
     edited = testbed.ok("show-todo", "HELD", "--json").json
-    testbed.ok("update-todo", "HELD", "--status", "pending")
+    testbed.ok("todo", "update", "HELD", "--status", "pending")
 
     assert (by_page, refused) == (by_command, 400)
     assert (edited["assignee"], edited["priority"]) == ("bob: # no comment", "high")

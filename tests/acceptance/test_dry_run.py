@@ -28,7 +28,7 @@ def test_a_dry_run_says_which_todos_would_run_where_and_why_others_would_not_and
     assert answer.code == 5
     assert first["places"] == [{"host": "here", "path": str(testbed.folder / "api")}]
     assert (first["command"], first["timeout_s"]) == ("make all", 3600)
-    assert (second["after"], second["command"]) == (["A"], "a person: coord complete-todo B")
+    assert (second["after"], second["command"]) == (["A"], "a person: coord todo complete B")
     assert {rest["id"]: rest["why"] for rest in answer.json["rest"]} == {
         "C": "blocked by X (pending: do X) of OTHER",
         "D": "completed",

@@ -128,7 +128,7 @@ def test_show_run_groups_the_todos_by_level(testbed: Testbed):
 def test_checks_of_dependencies_and_cleaning_are_events(new_testbed: Callable[[], Testbed]):
     testbed = new_testbed()
     testbed.write([{"id": "A", "repo": "app", "action": "true"}], repos={"app": {}, "lib": {}})
-    testbed.ok("create-dep", "--consumer", "app", "--provider", "lib", "--constraint", ">=2")
+    testbed.ok("dep", "create", "--consumer", "app", "--provider", "lib", "--constraint", ">=2")
     testbed.ok("sweep", PLAN)
     run = testbed.ok("show-run", "last", "--json").json["run_id"]
     testbed.redis()  # starts the server, which ends with the run, and here with the cleaning

@@ -83,7 +83,7 @@ def test_a_retry_runs_the_command_again_where_it_failed(testbed: Testbed):
         (("--all", "--"), 2, "COMMAND"),
         (("--all", "--", " "), 2, "there is no command"),
         (("--", "true"), 2, "--all"),
-        (("--tag", "none", "--", "true"), 2, "coord list-repos"),
+        (("--tag", "none", "--", "true"), 2, "coord repo list"),
     ],
 )
 def test_bad_input_starts_nothing(testbed: Testbed, words: tuple[str, ...], code: int, said: str):
@@ -125,7 +125,7 @@ def test_agents_work_on_many_repositories(
             todo["repo"]: f"{todo['repo']}\n" for todo in made["todos"]
         }
     nowhere = {**arguments, "tags": "none", "repos": [], "all_repos": False}
-    assert "coord list-repos" in ai.refused(tool, **nowhere)
+    assert "coord repo list" in ai.refused(tool, **nowhere)
 
 
 def test_a_repository_without_a_worker_is_named_and_nothing_starts(testbed: Testbed, redis_url: str):

@@ -35,7 +35,7 @@ def test_people_are_asked_once_whatever_is_killed_meanwhile(testbed: Testbed) ->
     watch.send_signal(signal.SIGKILL)
     watch.wait()
     testbed.up()
-    asked = testbed.ok("ecosystem-status").out
+    asked = testbed.ok("ecosystem", "status").out
     other = testbed.ok("approve", "other", "--comment", "looks right", "--json")
     until(lambda: testbed.todo("M1")["state"] == "parked")
     milestone = testbed.ok("approve", "M1")
@@ -90,8 +90,8 @@ def test_a_manual_todo_waits_until_a_person_completes_it_in_its_run(testbed: Tes
     (testbed.folder / "ledger").touch()
     ended = sweep.done(60)
 
-    assert "look waits for a person: coord complete-todo look" in said
-    assert (waiting["state"], waiting["waits_for"]) == ("parked", "a person: coord complete-todo look")
+    assert "look waits for a person: coord todo complete look" in said
+    assert (waiting["state"], waiting["waits_for"]) == ("parked", "a person: coord todo complete look")
     assert (busy.code, f"is executing busy in run {run_id}" in busy.err) == (6, True)
     assert (early.code, f"run {run_id} executes then" in early.err) == (6, True)
     assert (unknown.code, "did you mean look" in unknown.err) == (2, True)

@@ -33,12 +33,12 @@ OF_THE_FILE = (
     "graph PLAN-001", "graph PLAN-001 --format mermaid", "graph PLAN-001 --format dot",
     "graph PLAN-001 --format svg",
     "graph PLAN-001 --format json", "forecast PLAN-001", "list-issues", "show-issue ISSUE-1", "list-todos",
-    "list-todos --json", "list-plans", "show-plan PLAN-001", "validate-plan PLAN-001", "status api",
-    "ecosystem-status",
+    "list-todos --json", "list-plans", "plan show PLAN-001", "plan validate PLAN-001", "status api",
+    "ecosystem status",
     "blocking api", "list-todos --format {task}", "export --format md", "export --format csv",
     "sweep PLAN-001 --dry-run",
 )  # fmt: skip
-ENDS = {"validate-plan PLAN-001": 3, "sweep PLAN-001 --dry-run": 5}
+ENDS = {"plan validate PLAN-001": 3, "sweep PLAN-001 --dry-run": 5}
 COLOURED = "\x1b[41;1mred\x1b[38;5;208m\x1b[0m"
 
 

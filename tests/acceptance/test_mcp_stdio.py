@@ -108,7 +108,7 @@ def test_a_run_that_waits_for_a_person_goes_on_when_they_say_so(ai: Agent, testb
 
     begun = ai.call("coord_run_sweep", plan=PLAN)["run_id"]
     until(lambda: ai.call("coord_run_show", run=begun)["counts"] == {"parked": 1, "waiting": 1})
-    assert ai.call("coord_get_todo", todo="look")["live"]["waits_for"] == "a person: coord complete-todo look"
+    assert ai.call("coord_get_todo", todo="look")["live"]["waits_for"] == "a person: coord todo complete look"
     assert "it waits for look" in ai.refused("coord_run_approve", todo="ship")
     assert ai.call("coord_complete_todo", todo="look")["run_id"] == begun
     assert ai.call("coord_run_show", run=begun, states=["parked"])["todos"][0]["id"] == "ship"

@@ -42,7 +42,7 @@ def pager(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "words",
     [
-        "list-todos", "todo list", "help running", "help --all", "show-plan PLAN-001", "--help",
+        "list-todos", "todo list", "help running", "help --all", "plan show PLAN-001", "--help",
         "list-todos --help",
         "issue -h", "graph PLAN-001", "sweep PLAN-001 --dry-run",
     ],
@@ -116,7 +116,7 @@ def test_the_environment_of_a_todo_starts_no_pager(
         ("list-todos --json", ALL),
         ("list-todos --format {id}", ALL),
         ("list-todos --help --no-pager", ["--assignee"]),
-        ("list-repos", ["api"]),
+        ("repo list", ["api"]),
     ],
 )
 def test_data_and_what_fits_the_screen_or_wants_no_pager_are_printed(
@@ -155,7 +155,7 @@ def test_what_others_wrote_does_not_drive_the_terminal_through_the_pager(
     evil.folder.mkdir()
     evil.write([{**todo, "task": "\x1b]0;owned\x07\x1b[2J"} for todo in TODOS])
 
-    on_terminal(evil, "show-plan", PLAN, COORD_PAGER=str(pager))
+    on_terminal(evil, "plan", "show", PLAN, COORD_PAGER=str(pager))
 
     assert "\x1b]" not in (pager.parent / "text").read_text()
 

@@ -59,7 +59,7 @@ def test_a_token_in_a_url_is_a_warning_and_is_not_shown(testbed: Testbed):
     strict = testbed.coord("validate", "--strict", "--json")
     shown = [
         testbed.ok(*words)
-        for words in (["list-repos", "--json"], ["list-repos"], ["status", "api", "--json"])
+        for words in (["repo", "list", "--json"], ["repo", "list"], ["status", "api", "--json"])
     ]
 
     assert strict.code == 2

@@ -62,8 +62,8 @@ def test_locks_that_are_held_are_offered_while_a_server_runs(declared: Testbed, 
 
 
 def test_zsh_and_fish_are_told_what_each_name_is(declared: Testbed) -> None:
-    zsh = declared.ok(COMP_WORDS="coord show-todo ", COMP_CWORD="2", _COORD_COMPLETE="zsh_complete")
-    fish = declared.ok(COMP_WORDS="coord show-todo T", COMP_CWORD="T", _COORD_COMPLETE="fish_complete")
+    zsh = declared.ok(COMP_WORDS="coord todo show ", COMP_CWORD="3", _COORD_COMPLETE="zsh_complete")
+    fish = declared.ok(COMP_WORDS="coord todo show T", COMP_CWORD="T", _COORD_COMPLETE="fish_complete")
 
     assert zsh.out.splitlines() == ["plain", "TODO-001", "Lift it", "plain", "TODO-002", "Use it"]
     assert fish.out.splitlines() == ["plain,TODO-001\tLift it", "plain,TODO-002\tUse it"]

@@ -87,7 +87,7 @@ def test_no_width_ends_in_a_traceback(testbed: Testbed, columns: int) -> None:
     for words in (
         ("list-todos",),
         ("show-todo", "B"),
-        ("ecosystem-status",),
+        ("ecosystem", "status"),
         ("list-todos", "--help"),
         ("sweep", PLAN),
     ):
@@ -127,7 +127,7 @@ def test_a_question_is_asked_of_a_quiet_call_too(testbed: Testbed) -> None:
     testbed.write(TODOS)
     answers = {"with all this?": "n\n"}
 
-    code, said = typing_on_terminal(testbed, "-q", "delete-todo", "A", "--cascade", after=answers)
+    code, said = typing_on_terminal(testbed, "-q", "todo", "delete", "A", "--cascade", after=answers)
 
     assert code == 1, said
     assert "B" in said
@@ -198,7 +198,7 @@ def test_a_deletion_of_further_records_is_shown_and_confirmed(
     name = f"{record.upper()}-001"
     answers = {f"Delete {name} with all this?": f"{answer}\n"}
 
-    ended, said = typing_on_terminal(declared, f"delete-{record}", name, "--cascade", after=answers)
+    ended, said = typing_on_terminal(declared, record, "delete", name, "--cascade", after=answers)
 
     shown = "TODO-001 is deleted, too" if record == "plan" else "TODO-001 is removed from TODO-002.blocked_by"
     assert (ended, shown in said) == (code, True), said

@@ -51,14 +51,14 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(testbed: Testb
     repo = testbed.ok("status", "api", "--json").json
     assert [(todo["id"], todo["run_id"]) for todo in repo["in_progress"]] == [("runs", run_id)]
     assert repo["ready"] == []
-    whole = testbed.ok("ecosystem-status", "--json").json
+    whole = testbed.ok("ecosystem", "status", "--json").json
     assert whole["counts"]["todos"] == {"completed": 1, "in_progress": 1, "pending": 2}
     assert [todo["id"] for todo in whole["ready"]] == ["free"]
     assert [todo["id"] for todo in whole["in_progress"]] == ["runs"]
     shown = testbed.ok("show-todo", "runs", "--json").json
     assert (shown["status"], shown["run_id"], shown["run_state"]) == ("in_progress", run_id, "running")
     assert (shown["worker"], shown["since"]) == (shown["live"]["worker"], shown["live"]["since"])
-    for words in (["list-todos"], ["status", "api"], ["ecosystem-status"], ["export", "--format", "md"]):
+    for words in (["list-todos"], ["status", "api"], ["ecosystem", "status"], ["export", "--format", "md"]):
         page = testbed.ok(*words).out
         assert run_id in page
         assert shown["worker"].partition("@")[0] in page
@@ -104,7 +104,7 @@ def test_without_an_answer_of_redis_the_file_is_shown_and_it_is_said_where_it_ma
         assert away.out == there.out
         assert ("Redis gave no answer" in away.err, there.err) == (True, "")
     assert "Redis" not in testbed.ok("list-todos", "--status", "completed", **nobody).err
-    known = [testbed.ok("ecosystem-status", "--json", **env).json["runs_known"] for env in ({}, nobody)]
+    known = [testbed.ok("ecosystem", "status", "--json", **env).json["runs_known"] for env in ({}, nobody)]
     assert known == [True, False]
     with listening(silent) as port:
         passed_over = testbed.ok("show-todo", "free", COORD_REDIS_URL=f"redis://127.0.0.1:{port}")

@@ -24,10 +24,10 @@ def test_a_new_record_never_has_the_id_of_a_deleted_one(testbed: Testbed, noun: 
     testbed.write(repos=["a", "b"])
 
     def create() -> str:
-        return testbed.ok(f"create-{noun}", *CREATED[noun]).out.strip()
+        return testbed.ok(noun, "create", *CREATED[noun]).out.strip()
 
     first, second = create(), create()
-    testbed.ok(f"delete-{noun}", second, "--yes")
+    testbed.ok(noun, "delete", second, "--yes")
     third = create()
     written = yaml.safe_load(testbed.file.read_text())
     section = {"dep": "dependencies"}.get(noun, f"{noun}s")
@@ -44,7 +44,7 @@ def test_each_trace_of_a_deleted_plan_keeps_its_id_from_being_used_again(testbed
     plan = testbed.ok(*CAMPAIGN, "--sweep", "--json").json["plan_id"]
     assert plan == "PLAN-003", "PLAN-001 and PLAN-002 are in the file"
     testbed.ok("history", "search", "--json")
-    testbed.ok("delete-plan", plan, "--cascade", "--yes", "--change-set", "keep")
+    testbed.ok("plan", "delete", plan, "--cascade", "--yes", "--change-set", "keep")
 
     def next_plan() -> str:
         found: str = testbed.ok(*CAMPAIGN, "--dry-run", "--json").json["plan"]["id"]
@@ -83,12 +83,12 @@ def test_the_first_file_takes_no_id_that_the_folder_knows(testbed: Testbed):
 
 def test_a_journal_and_a_history_that_are_damaged_are_no_obstacle(testbed: Testbed):
     testbed.write(repos=["a"])
-    testbed.ok("create-plan", "--title", "one")
+    testbed.ok("plan", "create", "--title", "one")
     (testbed.state / "history.db").write_bytes(b"no database")
     with (testbed.state / "ecosystem.yaml.journal").open("ab") as journal:
         journal.write(b'{"file": 9, "text": "###"}\n[1]\n\xff\xfe\n{"edit": 1, "events": 7}\n')
 
-    assert testbed.ok("create-plan", "--title", "two").out.strip() == "PLAN-003"
+    assert testbed.ok("plan", "create", "--title", "two").out.strip() == "PLAN-003"
 
 
 WITH_LIBRARY = """
@@ -240,7 +240,7 @@ def branches(testbed: Testbed) -> list[str]:
     return [name for name in found if not re.match(r"coord/\d{8}-", name)]
 
 
-DELETIONS = (("delete-plan", PLAN, "--cascade", "--yes"), ("delete-todo", "T2", "--yes"))
+DELETIONS = (("plan", "delete", PLAN, "--cascade", "--yes"), ("todo", "delete", "T2", "--yes"))
 
 
 def test_a_record_with_unlanded_work_is_deleted_only_with_a_word_on_that(with_work: Testbed):
@@ -252,14 +252,14 @@ def test_a_record_with_unlanded_work_is_deleted_only_with_a_word_on_that(with_wo
         assert "Conflict" in with_work.python(script).err
         with_work.ok("down")
     assert not with_work.server.running(), "a refusal starts no server"
-    assert with_work.coord(*DELETIONS[0][:2], "--yes", "--change-set", "discard").code == 6, "T1 names it"
+    assert with_work.coord(*DELETIONS[0][:3], "--yes", "--change-set", "discard").code == 6, "T1 names it"
     assert (with_work.file.read_text(), branches(with_work)) == (before, ["coord/PLAN-001", "coord/T2"])
 
     for words in DELETIONS:
         kept = with_work.ok(*words, "--change-set", "keep", "--json").json
         assert any("coord changes" in note for note in kept["notes"])
     assert branches(with_work) == ["coord/PLAN-001", "coord/T2"]
-    assert with_work.ok("create-plan", "--title", "new").out.strip() == "PLAN-002"
+    assert with_work.ok("plan", "create", "--title", "new").out.strip() == "PLAN-002"
     (gone,) = with_work.ok("plan", "discard", PLAN, "--yes", "--json").json["repos"]
     assert branches(with_work) == ["coord/T2"]
     assert git(with_work.folder / "a", "cat-file", "-t", f"refs/coord/discarded/{PLAN}/{gone['tip'][:12]}")

@@ -293,7 +293,7 @@ def test_without_an_agent_and_for_a_manual_todo_the_refusal_says_what_to_do(benc
     assert "settings.agent_command" in no_agent.value.hint
     with pytest.raises(PlanRefused) as manual:
         command_for(bench.job(action={"type": "manual"}))
-    assert manual.value.hint.endswith("coord complete-todo TODO-001")
+    assert manual.value.hint.endswith("coord todo complete TODO-001")
 
 
 @needs_ast_grep

@@ -365,7 +365,7 @@ def test_todos_that_wait_for_a_person_are_listed_longest_first(asking: Harness) 
     asking.follow(asking.store.cancel(asking.run_id, "lena"))
 
     assert [(one.todo, one.run_id, one.waits_for) for one in first] == [
-        ("HAND", asking.run_id, "a person: coord complete-todo HAND"),
+        ("HAND", asking.run_id, "a person: coord todo complete HAND"),
         ("A", asking.run_id, "an approval: coord approve A"),
     ]
     assert live.asking() == []

@@ -114,7 +114,7 @@ def test_what_no_agent_would_read_is_cut_and_counted(ai: Agent):
     assert [todo["id"] for todo in ai.call("coord_get_ecosystem_status", limit=1)["ready"]] == ["TODO-003"]
     assert status["counts"]["todos"] == {"pending": 2}
     assert (len(status["plans"]), status["left_out"]) == (1, {})
-    standing = ai.call("coord_validate_plan", plan="PLAN-001", limit=1)
+    standing = ai.call("coord_plan_validate", plan="PLAN-001", limit=1)
     assert (len(standing["open_todos"]), standing["left_out"]["open_todos"]) == (1, 1)
 
 
@@ -160,12 +160,11 @@ def test_a_todo_is_created_and_completed(ai: Agent, file: Path):
 
 
 def test_what_stands_where_is_asked(ai: Agent):
-    assert [found["issue"]["id"] for found in ai.call("coord_get_blocking_issues", repo="api")] == [
-        "ISSUE-001"
-    ]
+    (found,) = ai.call("coord_get_blocking_issues", repo="api")["result"]
+    assert found["issue"]["id"] == "ISSUE-001"
     assert ai.call("coord_get_repo_status", repo="web")["needs"][0]["id"] == "DEP-001"
     assert {line["name"] for line in ai.call("coord_get_ecosystem_status")["repos"]} == {"api", "web"}
-    assert ai.call("coord_validate_plan", plan="PLAN-001")["complete"] is False
+    assert ai.call("coord_plan_validate", plan="PLAN-001")["complete"] is False
     first = ai.call("coord_create_todo", task="one", repo="api", plan="PLAN-001", estimated_hours=1)["id"]
     ai.call("coord_create_todo", task="two", repo="web", plan="PLAN-001", blocked_by=[first])
     forecast = ai.call("coord_forecast_plan", plan="PLAN-001")
@@ -179,11 +178,11 @@ def test_what_stands_where_is_asked(ai: Agent):
 def test_a_plan_is_completed_over_what_it_lacks_by_force_alone(ai: Agent, file: Path):
     file.write_text(FILE.replace("Python 3.13,", "Python 3.13, status: active,"))
 
-    assert "TODO-001 is blocked" in ai.refused("coord_complete_plan", plan="PLAN-001")
-    assert "reason" in ai.refused("coord_complete_plan", plan="PLAN-001", force=True)
-    reached = ai.call("coord_complete_plan", plan="PLAN-001", milestones=["M1"])
+    assert "TODO-001 is blocked" in ai.refused("coord_plan_complete", plan="PLAN-001")
+    assert "reason" in ai.refused("coord_plan_complete", plan="PLAN-001", force=True)
+    reached = ai.call("coord_plan_complete", plan="PLAN-001", milestones=["M1"])
     assert (reached["status"], reached["milestones"][0]["status"]) == ("active", "completed")
-    done = ai.call("coord_complete_plan", plan="PLAN-001", force=True, reason="ann agreed")
+    done = ai.call("coord_plan_complete", plan="PLAN-001", force=True, reason="ann agreed")
     assert (done["status"], len(done["notes"])) == ("completed", 2)
 
 
@@ -318,18 +317,17 @@ def test_the_file_is_a_resource(ai: Agent):
         ("show-todo TODO-001", "coord_get_todo", {"todo": "TODO-001"}),
         ("blocking api", "coord_get_blocking_issues", {"repo": "api"}),
         ("status api", "coord_get_repo_status", {"repo": "api"}),
-        ("ecosystem-status", "coord_get_ecosystem_status", {}),
+        ("ecosystem status", "coord_get_ecosystem_status", {}),
         ("forecast PLAN-001", "coord_forecast_plan", {"plan": "PLAN-001"}),
-        ("validate-plan PLAN-001", "coord_validate_plan", {"plan": "PLAN-001"}),
+        ("plan validate PLAN-001", "coord_plan_validate", {"plan": "PLAN-001"}),
     ],
 )
 def test_tools_and_commands_answer_alike(
     ai: Agent, testbed: Testbed, command: str, tool: str, arguments: dict[str, str]
 ):
     answer = ai.call(tool, **arguments)
-    if isinstance(answer, dict):
-        assert not answer.pop("left_out", {})
-    page = answer["result"] if command.startswith("list") else answer
+    assert not answer.pop("left_out", {})
+    page = answer.get("result", answer)
     assert page == json.loads(testbed.coord(*command.split(), "--json").out)
 
 

@@ -15,6 +15,16 @@ import yaml
 from coordination.api import credentials, machine
 from coordination.api.authority import NEEDS
 from coordination.api.coord import Coord
+from coordination.api.fields import (
+    DependencyFields,
+    IssueFields,
+    NewDependency,
+    NewIssue,
+    NewPlan,
+    NewTodo,
+    PlanFields,
+    TodoFields,
+)
 from coordination.api.texts import PARTS, owner_of
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
@@ -66,7 +76,11 @@ READS = {
     "search_coordination_history store_dependency_event store_issue_event store_plan_event store_todo_event "
     "trends",
     "planner": "forecast forecast_graph graph preview progress with_durations with_finished",
-    "records": "ecosystem_status issue plan repo_status todo",
+    "repo": "blocking list overview status",
+    "issue": "list show",
+    "todo": "list show",
+    "plan": "list show",
+    "dep": "list show",
     "pr": "list refs",
     "run": "branches checkpoints commands_to_pull document events export follow gantt lands_by_requests "
     "last_event log log_tail maintain max_parallel picture prepare_retry progress redis_is_full "
@@ -269,7 +283,23 @@ class Place:
             "generators.create_plan_from_template": lambda: coord.generators.create_plan_from_template(
                 template.name, {"question": "x"}, all_repos=True
             ),
-            "complete_todo": lambda: coord.complete_todo("TODO-003"),
+            "issue.create": lambda: coord.issue.create(NewIssue(title="x")),
+            "issue.update": lambda: coord.issue.update("ISSUE-001", IssueFields(title="x")),
+            "issue.close": lambda: coord.issue.close("ISSUE-001"),
+            "issue.delete": lambda: coord.issue.delete("ISSUE-001"),
+            "todo.create": lambda: coord.todo.create(NewTodo(task="x", repo="api")),
+            "todo.update": lambda: coord.todo.update("TODO-003", TodoFields(task="x")),
+            "todo.complete": lambda: coord.todo.complete("TODO-003"),
+            "todo.delete": lambda: coord.todo.delete("TODO-003"),
+            "plan.create": lambda: coord.plan.create(NewPlan(title="x")),
+            "plan.update": lambda: coord.plan.update("PLAN-001", PlanFields(title="x")),
+            "plan.complete": lambda: coord.plan.complete("PLAN-001", milestones=("M1",)),
+            "plan.validate": lambda: coord.plan.validate("PLAN-004", run_checks=True),
+            "plan.delete": lambda: coord.plan.delete("PLAN-001", cascade=True),
+            "dep.create": lambda: coord.dep.create(NewDependency(consumer="api", provider="web")),
+            "dep.update": lambda: coord.dep.update("DEP-001", DependencyFields(pattern="x")),
+            "dep.delete": lambda: coord.dep.delete("DEP-001"),
+            "dep.check": coord.dep.check,
             "issues.sync": coord.issues.sync,
             "message.send": lambda: coord.message.send("api", "x"),
             "message.resend": lambda: coord.message.resend("x", "api"),

@@ -30,10 +30,6 @@ OWN_COMMANDS = {
     "credential", "status",
 }  # fmt: skip
 """Commands without an operation: their docstring is their text."""
-OWN_TOOLS = {
-    "coord_complete_plan",  # a part of `manager.update_plan`
-}  # fmt: skip
-"""Tools without an operation."""
 
 
 def operation_of() -> dict[str, str]:
@@ -77,8 +73,8 @@ def test_a_command_shows_the_text_of_its_operation_or_is_listed_as_one_without()
 
 
 def test_a_tool_shows_the_text_of_its_operation_or_is_listed_as_one_without(tools: dict[str, Tool]):
-    assert {name for name in tools if not operation_of()[name]} == OWN_TOOLS
-    for name in tools.keys() - OWN_TOOLS:
+    assert {name for name in tools if not operation_of()[name]} == set()
+    for name in tools:
         text = operation_text(operation_of()[name])
         description = tools[name].description or ""
         assert description.startswith(text), name
@@ -131,7 +127,7 @@ def test_an_argument_of_a_tool_has_the_text_of_the_option(tools: dict[str, Tool]
             found = options.setdefault(command.operation, {})
             found |= {one.name: one.help or "" for one in command.params if isinstance(one, click.Option)}
     compared = 0
-    for name in tools.keys() - OWN_TOOLS:
+    for name in tools:
         for field, schema in tools[name].parameters.get("properties", {}).items():
             text, option = schema.get("description"), options.get(operation_of()[name], {}).get(field)
             if text and option and not text.startswith(OF_A_TYPE):

@@ -215,7 +215,7 @@ def command_for(job: Job) -> Command:
     if kind not in EXECUTORS:
         raise PlanRefused(
             f"{job.todo.id}: a worker does not execute a {kind} action",
-            f"when it is done: coord complete-todo {job.todo.id}",
+            f"when it is done: coord todo complete {job.todo.id}",
         )
     return EXECUTORS[kind](job)
 

@@ -324,7 +324,7 @@ def homes_of(ecosystem: Ecosystem, wanted: Sequence[str]) -> tuple[tuple[Home, .
     without a forge.
     """
     repos = {repo.name: repo for repo in ecosystem.repos}
-    require_known(wanted, repos, "repo", "list-repos")
+    require_known(wanted, repos, "repo", "repo list")
     for name in wanted:
         locate(repos[name])
     addresses = {name: locate(repo) for name, repo in repos.items() if knows(repo)}

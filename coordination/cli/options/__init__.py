@@ -2,7 +2,6 @@
 
 | module | content |
 |---|---|
-| `fields.py` | the options of each kind of record |
-| `record_input.py` | fields of a record from options, a file or questions |
+| `record_input.py` | the options of a record's fields; records from a file; questions |
 | `values.py` | options that several commands have; from their text to a value |
 """

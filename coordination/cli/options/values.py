@@ -23,7 +23,7 @@ from coordination.cli import completion
 from coordination.cli.completion import Complete, listed, repo_names, roles, tags, todo_ids
 from coordination.cli.context import CliContext
 from coordination.errors import UsageError
-from coordination.models import DURATION_UNITS_S, ResourceNeed, parse_duration, parse_size
+from coordination.models import DURATION_UNITS_S, parse_duration, parse_size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -45,13 +45,17 @@ def one_of(kind: Iterable[StrEnum]) -> str:
     return f"{', '.join(values)} or {last}."
 
 
+def reading(name: str) -> Callable[..., Any]:
+    """Return the callback that reads text with the function of this name."""
+
+    def read(ctx: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+        return None if text is None else globals()[name](text)
+
+    return read
+
+
 _HOURS = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(m|h|d)?")
 _WHOLE = re.compile(r"[+-]?\d+")
-
-
-def as_written(text: str) -> Any:
-    """Return the text itself."""
-    return text
 
 
 def text_or_stdin(text: str) -> str:
@@ -188,11 +192,6 @@ def yes_or_no(text: str) -> bool:
     return text.strip() == "yes"
 
 
-def agent(prompt: str) -> dict[str, Any]:
-    """Return the action of an agent with this prompt."""
-    return {"type": "agent", "prompt": prompt}
-
-
 def gate(text: str) -> bool | dict[str, Any]:
     """Return a gate: `yes`; `24h`, after which it is rejected; `24h:approve`, after which it is approved."""
     if text.strip() == "yes":
@@ -207,18 +206,7 @@ def need(text: str) -> str | dict[str, Any]:
     return {"name": name.strip(), "amount": whole(amount)} if colon else name
 
 
-def name_of(need: str | dict[str, Any] | ResourceNeed) -> str:
-    if isinstance(need, ResourceNeed):
-        return need.name
-    return need if isinstance(need, str) else str(need["name"])
-
-
 Function = Callable[..., Any]
-
-
-def by_word(option: str, kind: Iterable[StrEnum]) -> Callable[[Function], Function]:
-    """Filter by a field with few values."""
-    return _filter(option, "WORD,…", f"Select any of {one_of(kind)}", completion.enum_values(kind))
 
 
 def by_name(option: str, help_: str) -> Callable[[Function], Function]:

@@ -281,5 +281,5 @@ def _page(call: CliContext, name: str | None) -> str:
         near = did_you_mean(name, (*records, *repos))
         raise NotFound(
             f"there is no run, plan, todo, issue or repository {name!r}{near}",
-            "list them: coord list-runs, coord list-plans, coord list-todos, coord list-repos",
+            "list them: coord list-runs, coord plan list, coord todo list, coord repo list",
         ) from error

@@ -1,4 +1,4 @@
-"""`campaign`, `create-plan`, templates, `exec`: one plan, or one command, for many repositories."""
+"""`campaign`, `plan create`, templates, `exec`: one plan, or one command, for many repositories."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import click
 import yaml
 
 from coordination.api import RunView, TodoState, texts
+from coordination.api.fields import PlanFields
 from coordination.cli.command import command
 from coordination.cli.completion import roles as role_names
 from coordination.cli.completion import tags as tag_names
 from coordination.cli.context import CliContext
 from coordination.cli.following.follow import start_and_follow, write_back
 from coordination.cli.following.summary import NOTHING, format_work
-from coordination.cli.options.fields import PLAN
-from coordination.cli.options.record_input import for_create, record_of
 from coordination.cli.options.values import choice, jobs_option, more_than_zero, selects_repos
 from coordination.cli.runs.sweep import run_prepared
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
-from coordination.cli.tracker.edit_commands import create_records, from_file
+from coordination.cli.tracker import edits
+from coordination.cli.tracker.edits import create_records, fields_of, values_of
+from coordination.declared import Operation
 from coordination.errors import UsageError
 from coordination.models import OnFailure, QaAction, RepoOrder, ShellAction, presentable
 from coordination.terminal import spelled
@@ -137,12 +138,17 @@ def _action(todo: Todo) -> str:
     return action.type if action else "agent"
 
 
-OF_TEMPLATES = ("--set", "--tag", "--role", "--all", "--dry-run", "--sweep")
+OF_TEMPLATES = {
+    "--set": "given",
+    "--tag": "tags",
+    "--role": "roles",
+    "--all": "all_repos",
+    "--dry-run": "dry_run",
+    "--sweep": "sweep",
+}
+"""Option that belongs to --from-template → its parameter."""
 
 
-@command("manager.create_plan")
-@for_create(PLAN)
-@from_file
 @click.option("--from-template", "template", metavar="NAME", help="Create plan and todos from a template.")
 @click.option(
     "--set", "given", multiple=True, metavar="PARAMETER=VALUE", help="Set a parameter of the template."
@@ -166,49 +172,44 @@ OF_TEMPLATES = ("--set", "--tag", "--role", "--all", "--dry-run", "--sweep")
 @click.option("--all", "all_repos", is_flag=True, help="With a template: select all repositories.")
 @click.option("--dry-run", is_flag=True, help="With a template: print plan and todos; write nothing.")
 @click.option("--sweep", is_flag=True, help="With a template: run the plan at once.")
-@as_json_option
-@click.pass_obj
 def create_plan(
     call: CliContext,
-    /,
+    declared: Operation,
+    options: Mapping[str, Any],
+    *,
     from_file: str | None,
-    template: str | None,
-    given: tuple[str, ...],
-    tags: tuple[str, ...],
-    roles: tuple[str, ...],
-    all_repos: bool,
-    dry_run: bool,
-    sweep: bool,
     as_json: bool,
-    **options: Any,
 ) -> int:
-    """Its id is printed. Todos join it with: coord create-todo --plan.
+    """Its id is printed. Todos join it with: coord todo create --plan.
 
     With --from-template it gets the todos of the template for each repository of --repos, --tag, --role or
     --all; other options replace fields of the template's plan.
     """
+    template = options["template"]
     if template is None:
-        used = (given, tags, roles, all_repos, dry_run, sweep)
-        if wrong := [name for name, value in zip(OF_TEMPLATES, used, strict=True) if value]:
-            raise UsageError(
-                f"{wrong[0]} belongs to --from-template", "name a template: coord list-templates"
-            )
-        create_records(call, "plan", PLAN, options, from_file, as_json=as_json)
+        if wrong := [flag for flag, name in OF_TEMPLATES.items() if options[name]]:
+            raise UsageError(f"{wrong[0]} belongs to --from-template", "name a template: coord template list")
+        create_records(call, declared, options, from_file=from_file, as_json=as_json)
         return 0
     if from_file is not None:
         raise UsageError("--from-template and --from-file exclude each other", "use one of them")
-    fields = record_of(PLAN, options)
+    fields = PlanFields(**values_of(fields_of(declared), options)).given()
     made = call.coord.generators.create_plan_from_template(
         template,
-        dict(_assignment(text) for text in given),
+        dict(_assignment(text) for text in options["given"]),
         repos=fields.pop("repos", ()),
-        tags=tags,
-        roles=roles,
-        all_repos=all_repos,
+        tags=options["tags"],
+        roles=options["roles"],
+        all_repos=options["all_repos"],
         fields=fields,
-        dry_run=dry_run,
+        dry_run=options["dry_run"],
     )
-    return conclude_generated(call, made, sweep=sweep, as_json=as_json)
+    return conclude_generated(call, made, sweep=options["sweep"], as_json=as_json)
+
+
+def create(declared: Operation) -> click.Command:
+    """Return the command that creates plans, also from templates."""
+    return edits.create(declared, create_plan)
 
 
 def _assignment(text: str) -> tuple[str, str]:

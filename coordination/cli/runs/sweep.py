@@ -85,7 +85,7 @@ def run_prepared(
     if graph.nothing_to_do:
         click.echo(f"nothing to do: {graph.nothing_to_do}", err=True)
         if graph.done:
-            click.echo("  to run a todo again: coord update-todo TODO --status pending", err=True)
+            click.echo("  to run a todo again: coord todo update TODO --status pending", err=True)
     for name, why in graph.blocked.items():
         click.echo(f"- {name}  blocked by {why}", err=True)
     if not graph.todos:

@@ -1,4 +1,4 @@
-"""`list-deps`, `create-dep`, `update-dep`, `delete-dep`, `check-deps`."""
+"""`dep check`: the checks of dependencies, with a bar, and their findings."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordination.api import Outcome
-from coordination.cli.command import command
-from coordination.cli.completion import dependency_ids, repo_names
+from coordination.cli.completion import listed as listed_names
+from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext
-from coordination.cli.options.fields import DEPENDENCY
-from coordination.cli.options.values import by_name, by_word, jobs_option
+from coordination.cli.options.values import parts
 from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import print_none, print_table, status_cell
-from coordination.cli.tracker.edit_commands import creates, deletes, updates
-from coordination.cli.tracker.lists import print_dependencies
 from coordination.models import Dependency, DependencyStatus, DependencyType
 from coordination.terminal import driven, spelled
 from coordination.text import listed
@@ -29,65 +26,40 @@ if TYPE_CHECKING:
     from coordination.api import DependencyReport
 
 
-@command("manager.list_dependencies")
-@by_name("--consumer", "Select dependencies of this consumer.")
-@by_name("--provider", "Select dependencies on this provider.")
-@by_word("--type", DependencyType)
-@by_word("--status", DependencyStatus)
-@output_options(Dependency)
-@click.pass_obj
-def list_deps(call: CliContext, /, form: Form, **filters: Any) -> None:
-    dependencies = call.coord.manager.list_dependencies(**filters)
-    form.records(dependencies, lambda: print_dependencies(dependencies))
-
-
-create_dep = creates("dependency", DEPENDENCY)
-update_dep = updates("dependency", "DEP", DEPENDENCY, dependency_ids)
-delete_dep = deletes("dependency", "DEP", dependency_ids, lambda manager, name: manager.get_dependency(name))
-
-
 UNSATISFIED = 3
 
 
 class CheckedLine(Outcome):
-    """A line of `check-deps`: an outcome with its dependency."""
+    """A line of `dep check`: an outcome with its dependency."""
 
     consumer: str
     provider: str
     type: DependencyType
 
 
-@command("manager.check_dependencies")
-@click.argument("named", metavar="[CONSUMER]", required=False, shell_complete=repo_names)
-@by_name("--consumer", "Select dependencies of these consumers.")
-@by_name("--dep", "Select these dependencies.")
-@by_word("--type", DependencyType)
-@jobs_option("Run at most N checks at once (default: 8).")
-@click.option("--no-write", is_flag=True, help="Do not write statuses into the file.")
+@click.option(
+    "--consumer",
+    "consumers",
+    metavar="CONSUMER,…",
+    multiple=True,
+    callback=parts,
+    help="Select dependencies of these consumers.",
+    shell_complete=listed_names(repo_names),
+)
 @output_options(CheckedLine)
-@click.pass_obj
-def check_deps(
-    call: CliContext,
-    named: str | None,
-    consumer: tuple[str, ...] | None,
-    dep: tuple[str, ...] | None,
-    type: tuple[str, ...] | None,
-    jobs: int | None,
-    no_write: bool,
-    form: Form,
-) -> int:
+def check(call: CliContext, values: dict[str, Any], *, form: Form, consumers: tuple[str, ...] | None) -> int:
     """With CONSUMER: only its dependencies. Ctrl-C ends all checks and writes nothing. Exit code 3: a
     dependency is unsatisfied, or constraints contradict each other.
     """
-    consumers = (*((named,) if named else ()), *(consumer or ())) or None
-    every = {d.id: d for d in call.coord.manager.list_dependencies(consumer=consumers, type=type)}
+    manager, write = call.coord.manager, values.pop("write", True)
+    wanted = (*values.pop("consumer", ()), *(consumers or ())) or None
+    every = {d.id: d for d in manager.list_dependencies(consumer=wanted, type=values.get("type"))}
     _end_as_by_ctrl_c()
+    dep = values.get("ids")
     with _bar(len(every.keys() & set(dep)) if dep else len(every)) as on_outcome:
-        report = call.coord.manager.check_dependencies(
-            consumers, ids=dep, type=type, jobs=jobs, on_outcome=on_outcome, write=False
-        )
+        report = manager.check_dependencies(wanted, **values, on_outcome=on_outcome, write=False)
     try:
-        report = report if no_write else call.coord.manager.write_outcomes(report)
+        report = manager.write_outcomes(report) if write else report
     finally:  # show the findings even if a file cannot be written
         form.records(list(_lines(report, every)), lambda: _print(report, every), data=report)
         if form.template is not None:
@@ -131,7 +103,7 @@ def _bar(total: int) -> Iterator[Callable[[Outcome], None] | None]:
 
 def _print(report: DependencyReport, known: Mapping[str, Dependency]) -> None:
     if not report.outcomes:
-        print_none("no dependency matches", "create one: coord create-dep")
+        print_none("no dependency matches", "create one: coord dep create")
         return
     rows = [
         (

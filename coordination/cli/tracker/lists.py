@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from coordination.api import OPEN, TodoInView
+from coordination.cli.context import this_call
 from coordination.cli.screen.tables import STYLES, due, filled, print_none, print_table, status_cell
 from coordination.cli.times import how_long
 from coordination.declared import Cell, Column
 from coordination.files import is_folder
-from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
-
-if TYPE_CHECKING:
-    from coordination.api import Document
+from coordination.models import OPEN_TODO, Issue, Plan, Repo, Todo
 
 GIVING = frozenset({"WORKER", "ASSIGNEE", "PATH", "REPOS", "TITLE", "TASK", "NOTES", "TAGS"})
 """Columns that shrink in a narrow terminal."""
@@ -24,8 +21,9 @@ NO_RUN = ("", "", "")
 """Columns on the run of a todo that no live run has."""
 
 
-def print_repos(repos: Sequence[Repo], document: Document) -> None:
+def print_repos(repos: Sequence[Repo]) -> None:
     """Print path and open work of each repository."""
+    document = this_call().coord.document
     declared = document.ecosystem.coordination
     todos = Counter(todo.repo for todo in declared.todos if todo.status in OPEN)
     issues = Counter(repo for issue in declared.issues if issue.status in OPEN for repo in set(issue.repos))
@@ -69,7 +67,7 @@ def print_issues(issues: Sequence[Issue]) -> None:
             )
             for i in issues
         ],
-        ("no issue matches", "create one: coord create-issue"),
+        ("no issue matches", "create one: coord issue create"),
     )
 
 
@@ -89,7 +87,7 @@ def print_todos(todos: Sequence[Todo]) -> None:
             )
             for t in todos
         ],
-        ("no todo matches", "create one: coord create-todo"),
+        ("no todo matches", "create one: coord todo create"),
     )
 
 
@@ -107,9 +105,9 @@ def for_how_long(since: str | None) -> str:
     return f" for {how_long(datetime.now(UTC) - datetime.fromisoformat(since))}" if since else ""
 
 
-def print_plans(plans: Sequence[Plan], todos: Mapping[str, Sequence[Todo]]) -> None:
-    """Print plans. `todos`: plan → its todos."""
-    today = date.today()
+def print_plans(plans: Sequence[Plan]) -> None:
+    """Print plans with their progress."""
+    today, todos_of = date.today(), this_call().coord.manager.plan_todos
     _print(
         ("PLAN", "STATUS", "TARGET", "DONE", "REPOS", "TITLE"),
         [
@@ -117,24 +115,13 @@ def print_plans(plans: Sequence[Plan], todos: Mapping[str, Sequence[Todo]]) -> N
                 p.id,
                 status_cell(p.status),
                 due(p.target, today, over=p.status not in OPEN),
-                done(todos.get(p.id, ())),
+                done(todos_of(p.id)),
                 ", ".join(p.repos),
                 p.title,
             )
             for p in plans
         ],
-        ("no plan matches", "create one: coord create-plan"),
-    )
-
-
-def print_dependencies(dependencies: Sequence[Dependency]) -> None:
-    _print(
-        ("DEP", "STATUS", "CONSUMER", "PROVIDER", "CONSTRAINT", "TYPE", "NOTES"),
-        [
-            (d.id, status_cell(d.status), d.consumer, d.provider, d.version_constraint, d.type, d.notes)
-            for d in dependencies
-        ],
-        ("no dependency matches", "create one: coord create-dep"),
+        ("no plan matches", "create one: coord plan create"),
     )
 
 

@@ -1,18 +1,15 @@
-"""`show-*` of the file: a page for each record, with its blockers, dependents and state in a run."""
+"""A page for each record, with its blockers, dependents and state in a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from coordination.api import FINISHED, OPEN, effect_of_timeout
-from coordination.cli.command import command
-from coordination.cli.completion import dependency_ids, issue_ids, plan_ids, todo_ids
-from coordination.cli.context import CliContext
-from coordination.cli.screen.output import Form, output_options
+from coordination.cli.context import this_call
 from coordination.cli.screen.tables import (
     STYLES,
     Lines,
@@ -57,7 +54,7 @@ from coordination.text import format_hours
 
 if TYPE_CHECKING:
     from coordination.api import Link, LiveTodo, MilestoneStanding
-    from coordination.api.records import PlanRecordView, RecordView, TodoRecordView
+    from coordination.api.records import DependencyView, IssueView, LinkedView, PlanRecordView, TodoRecordView
 
 
 SHOWN = 20
@@ -65,7 +62,7 @@ SHOWN = 20
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "")}
 
 
-def issue_page(view: RecordView[Issue], today: date) -> Iterator[Lines]:
+def issue_page(view: IssueView, today: date) -> Iterator[Lines]:
     issue = view.record
     yield head(
         issue.id, issue.title, status_cell(issue.status), status_cell(issue.priority), _severity(issue)
@@ -165,7 +162,7 @@ def _by_version(dependency: Dependency) -> str:
     return f"by the version in {dependency.provider}'s checkout"
 
 
-def _chains(view: RecordView[Any]) -> Iterator[Lines]:
+def _chains(view: LinkedView) -> Iterator[Lines]:
     finished = view.record.status in FINISHED
     yield section("waited for" if finished else "waits for", _tree(view.chains.waits_for))
     yield section("was needed by" if finished else "blocks", _tree(view.chains.holds_up))
@@ -247,7 +244,7 @@ def _action(action: Action | None) -> str:
         case RevertAction():
             return f"reverts {action.change_set}"
         case _:
-            return "by hand; then: coord complete-todo"
+            return "by hand; then: coord todo complete"
 
 
 def _gate(gate: Gate | None) -> str:
@@ -273,50 +270,24 @@ def _at_most(plan: Plan) -> str:
     return f", {plan.max_parallel} at once" if plan.max_parallel else ""
 
 
-@command("records.issue")
-@click.argument("issue", shell_complete=issue_ids)
-@output_options(Issue)
-@click.pass_obj
-def show_issue(call: CliContext, issue: str, form: Form) -> None:
-    view = call.coord.records.issue(issue)
-    form.record(view.record, view.more, lambda: print_page(*issue_page(view, date.today())))
+def print_issue(view: IssueView) -> None:
+    print_page(*issue_page(view, date.today()))
 
 
-@command("records.todo")
-@click.argument("todo", shell_complete=todo_ids)
-@output_options(Todo)
-@click.pass_obj
-def show_todo(call: CliContext, todo: str, form: Form) -> None:
-    view = call.coord.records.todo(todo)
-    if view.record.status in OPEN:
-        call.note_unknown_runs()
-    form.record(view.record, view.more if form.as_json else {}, lambda: print_page(*todo_page(view)))
+def print_todo(view: TodoRecordView) -> None:
+    print_page(*todo_page(view))
 
 
-@command("records.plan")
-@click.argument("plan", shell_complete=plan_ids)
-@output_options(Plan)
-@click.pass_obj
-def show_plan(call: CliContext, plan: str, form: Form) -> None:
-    view = call.coord.records.plan(plan)
-
-    def read() -> None:
-        standing = call.coord.manager.validate_plan_completion(plan)
-        print_page(*plan_page(view, standing.milestones, date.today()))
-        if view.todos:
-            click.echo()
-            print_todos(view.todos)
-
-    form.record(view.record, view.more, read)
+def print_plan(view: PlanRecordView) -> None:
+    standing = this_call().coord.plan.validate(view.record.id)
+    print_page(*plan_page(view, standing.milestones, date.today()))
+    if view.todos:
+        click.echo()
+        print_todos(view.todos)
 
 
-@command("manager.get_dependency")
-@click.argument("dependency", metavar="DEP", shell_complete=dependency_ids)
-@output_options(Dependency)
-@click.pass_obj
-def show_dep(call: CliContext, dependency: str, form: Form) -> None:
-    record = call.coord.manager.get_dependency(dependency)
-    form.record(record, {}, lambda: print_page(*dependency_page(record)))
+def print_dependency(view: DependencyView) -> None:
+    print_page(*dependency_page(view.record))
 
 
 def _at_present(todo: Todo, live: LiveTodo | None) -> Iterator[str]:

@@ -1,16 +1,13 @@
-"""`status`, `blocking`, `ecosystem-status`."""
+"""Pages on the state of a repository and of everything."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import click
-
-from coordination.cli.command import command
-from coordination.cli.completion import repo_names
-from coordination.cli.context import CliContext
-from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
+from coordination.api.records import EcosystemView, RepoView
+from coordination.cli.context import CliContext, this_call
+from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import (
     Lines,
     drawn,
@@ -42,10 +39,9 @@ if TYPE_CHECKING:
         Reset,
         TodoInView,
     )
-    from coordination.api.records import EcosystemView, RepoView
 
 SHOWN = 10
-"""Todos shown of a long list; `coord list-todos` has the rest."""
+"""Todos shown of a long list; `coord todo list` has the rest."""
 RESETS_SHOWN = 5
 """Latest circuit breakers that were closed by hand."""
 STYLES = {"open": "red", "half-open": "yellow", "closed": ""}
@@ -140,7 +136,7 @@ def _in_progress(todos: Sequence[TodoInView], *, with_repo: bool = True) -> list
             for t in todos[:SHOWN]
         ]
     )
-    return _and_more(lines, len(todos), "coord list-todos --status in_progress")
+    return _and_more(lines, len(todos), "coord todo list --status in_progress")
 
 
 def _in_run(todo: TodoInView) -> str:
@@ -173,7 +169,7 @@ def _waits(blocked: BlockedTodo) -> str:
     return f"waits for {', '.join(by[:2])}{more}" if by else "set to blocked by hand"
 
 
-def _and_more(lines: list[str], number: int, command: str = "coord list-todos") -> list[str]:
+def _and_more(lines: list[str], number: int, command: str = "coord todo list") -> list[str]:
     return [*lines, f"and {number - SHOWN} more: {command}"] if number > SHOWN else lines
 
 
@@ -223,51 +219,26 @@ class BlockingLine(Issue):
     holds_up: tuple[str, ...] = ()
 
 
-@command()
-@click.argument("repo", shell_complete=repo_names, required=False)
-@as_json_option
-@click.pass_obj
-def status(call: CliContext, repo: str | None, as_json: bool) -> None:
-    """Show the state of a repository, or of everything.
-
-    With REPO: its work in progress, ready and blocked, issues, plans and dependencies. Without REPO also the
-    circuit breakers that are open or have counted failures.
-    """
-    if repo is not None:
-        _one(call, repo, as_json=as_json)
+def print_status(view: RepoView | EcosystemView) -> None:
+    live = this_call().coord.live
+    if isinstance(view, RepoView):
+        print_page(*repo_overview(view, live.messages_for(view.status.repo.name)))
         return
-    view = _everything(call, as_json=as_json)
-    if not as_json:
-        resets = call.coord.live.breaker_resets(RESETS_SHOWN)
-        asking = call.coord.live.asking()
-        page = ecosystem_overview(view.status, asking)
-        print_page(breakers_section(view.breakers), *page, resets_section(resets))
+    resets = live.breaker_resets(RESETS_SHOWN)
+    page = ecosystem_overview(view.status, live.asking())
+    print_page(breakers_section(view.breakers), *page, resets_section(resets))
 
 
-def _one(call: CliContext, repo: str, *, as_json: bool) -> None:
-    view = call.coord.records.repo_status(repo)
-    call.note_unknown_runs()
-    if as_json:
-        print_json({**view.status.model_dump(mode="json"), "breaker": view.breaker})
-    else:
-        print_page(*repo_overview(view, call.coord.live.messages_for(repo)))
+def print_ecosystem(view: EcosystemView) -> None:
+    tripped = [one for one in view.breakers if one.tripped]
+    page = ecosystem_overview(view.status, this_call().coord.live.asking())
+    print_page(breakers_summary(tripped), *page)
 
 
-def _everything(call: CliContext, *, as_json: bool) -> EcosystemView:
-    """Return the status of everything; print it as JSON if that was asked for."""
-    view = call.coord.records.ecosystem_status()
-    call.note_unknown_runs()
-    if as_json:
-        print_json({**view.status.model_dump(mode="json"), "breakers": view.breakers})
-    return view
-
-
-@command("manager.get_blocking_issues")
-@click.argument("repo", shell_complete=repo_names)
 @output_options(BlockingLine)
-@click.pass_obj
-def blocking(call: CliContext, repo: str, form: Form) -> None:
-    found = call.coord.manager.get_blocking_issues(repo)
+def blocking(call: CliContext, values: Mapping[str, Any], *, form: Form) -> None:
+    repo = values["repo"]
+    found = call.coord.repo.blocking(repo)
     if not found and not form.wanted:
         print_none(f"no open issue blocks work in {repo}", f"see its state: coord status {repo}")
         return
@@ -276,17 +247,6 @@ def blocking(call: CliContext, repo: str, form: Form) -> None:
         for one in found
     ]
     form.records(lines, lambda: print_page(*blocking_overview(found)), data=found)
-
-
-@command("records.ecosystem_status")
-@as_json_option
-@click.pass_obj
-def ecosystem_status(call: CliContext, as_json: bool) -> None:
-    view = _everything(call, as_json=as_json)
-    if not as_json:
-        tripped = [one for one in view.breakers if one.tripped]
-        page = ecosystem_overview(view.status, call.coord.live.asking())
-        print_page(breakers_summary(tripped), *page)
 
 
 def breaker_line(breaker: Breaker) -> Cell:

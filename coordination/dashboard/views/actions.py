@@ -90,7 +90,7 @@ def _decide(verdict: str, *, noun: tuple[str, ...] = ()) -> Command:
 
 
 def _complete(coord: Coord, form: Form) -> str:
-    coord.complete_todo(form["id"])
+    coord.todo.complete(form["id"])
     return form["id"]
 
 
@@ -121,13 +121,13 @@ def _finish(coord: Coord, form: Form, changes: Fields) -> None:
     if coord.authority.required:
         raise NotAllowed(
             "signatures are required on this machine, and only you can give yours",
-            f"sign it yourself: coord complete-todo {quoted(name)}",
+            f"sign it yourself: coord todo complete {quoted(name)}",
         )
     for todo in (todo for todo in coord.document.ecosystem.coordination.todos if todo.id == name):
         _checked(todo, form, changes)
     if rest := {field: value for field, value in changes.items() if field != "status"}:
         coord.manager.update_todo(name, lambda todo: _checked(todo, form, rest))
-    coord.complete_todo(name)
+    coord.todo.complete(name)
 
 
 def _checked(record: BaseModel, form: Form, changes: Fields) -> Fields:
@@ -163,7 +163,7 @@ def changes_of(form: Mapping[str, str]) -> Fields:
 
 def _edit_arguments(form: Mapping[str, str]) -> tuple[str, ...]:
     options = (word for name, value in changes_of(form).items() for word in (f"--{name}", value or ""))
-    return (f"update-{form['kind']}", form["record"], *options)
+    return (form["kind"], "update", form["record"], *options)
 
 
 def _release(coord: Coord, form: Form) -> None:
@@ -205,7 +205,7 @@ COMMANDS: Mapping[str, Command] = {
     "complete": Command(
         operation="complete",
         act=_complete,
-        arguments=lambda form: ("complete-todo", form["id"]),
+        arguments=lambda form: ("todo", "complete", form["id"]),
         page="/record",
         key="id",
         signed=True,

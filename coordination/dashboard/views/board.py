@@ -138,7 +138,7 @@ def _record(coord: Coord, name: str) -> Mapping[str, Any]:
                     "todos": manager.plan_todos(name) if kind == "plan" else (),
                     "fields": one.model_dump(mode="json", exclude_defaults=True),
                 }
-    raise NotFound(f"there is no record {name!r:.100}", "list them: coord list-todos")
+    raise NotFound(f"there is no record {name!r:.100}", "list them: coord todo list")
 
 
 async def repositories(request: PageRequest) -> Page:

@@ -25,7 +25,7 @@ from coordination.trust.orders import OperationKind
 def run_with_manual_todo(todo: str, found: Iterable[TodoOfRun]) -> str:
     """Return the one run that waits for the manual todo. Raise NotFound, Conflict or UsageError."""
     candidates = tuple(found)
-    if run_id := only_run(todo, [one.run for one in candidates if one.waits], "complete-todo"):
+    if run_id := only_run(todo, [one.run for one in candidates if one.waits], "todo complete"):
         return run_id
     raise (
         _why_not(todo, candidates[0])

@@ -156,7 +156,7 @@ def command_text(todo: Todo, agent: Command | None) -> str:
             else f"python: {action.call}"
         )
     if isinstance(action, ManualAction):
-        return f"a person: coord {'approve' if is_milestone(todo) else 'complete-todo'} {todo.id}"
+        return f"a person: coord {'approve' if is_milestone(todo) else 'todo complete'} {todo.id}"
     if isinstance(action, NoopAction):
         return "nothing"
     if isinstance(action, QaAction):

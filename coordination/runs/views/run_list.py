@@ -193,5 +193,5 @@ def refuse_unknown_plans(redis: Redis, keys: Keys, plans: Collection[str], decla
         if not newest(redis, keys, RunFilters(plans=frozenset({plan})), 1):
             raise NotFound(
                 f"there is no plan {plan!r}, and no run of it{did_you_mean(plan, declared)}",
-                "list the plans: coord list-plans",
+                "list the plans: coord plan list",
             )

@@ -27,9 +27,9 @@ REFUSED = [
     ),
     (("list-issues", "--assignee", ""), 2, ["--assignee", "leave the option out"]),
     (("show-issue", "ISSUE-01"), 2, ["no issue 'ISSUE-01'", "did you mean ISSUE-001"]),
-    (("create-dep", "--consumer", "web", "--provider", "web"), 2, ["web needs itself"]),
+    (("dep", "create", "--consumer", "web", "--provider", "web"), 2, ["web needs itself"]),
     (
-        ("create-dep", "--consumer", "api", "--provider", "web", "--constraint", "bogus >"),
+        ("dep", "create", "--consumer", "api", "--provider", "web", "--constraint", "bogus >"),
         2,
         ["write it like"],
     ),
@@ -44,7 +44,7 @@ REFUSED = [
     (("create-issue", "--title", ""), 2, ["--title is missing"]),
     (("update-issue", "ISSUE-001", "--title", ""), 2, ["title is missing"]),
     (
-        ("create-dep", "--consumer", "web", "--provider", "api", "--expected-status", "ok"),
+        ("dep", "create", "--consumer", "web", "--provider", "api", "--expected-status", "ok"),
         2,
         ["--expected-status", "ok"],
     ),
@@ -55,24 +55,28 @@ REFUSED = [
         ["--label and --add-label exclude"],
     ),
     (("update-issue", "ISSUE-001", "--remove-label", "x"), 2, ["no 'x' to remove", "it has old, bad luck"]),
-    (("update-plan", "PLAN-001", "--due", "2026-01-31"), 2, ["--add-milestone NAME", "--milestone ID"]),
-    (("update-plan", "PLAN-001", "--milestone", "M1"), 2, ["--due"]),
+    (("plan", "update", "PLAN-001", "--due", "2026-01-31"), 2, ["--add-milestone NAME", "--milestone ID"]),
+    (("plan", "update", "PLAN-001", "--milestone", "M1"), 2, ["--due"]),
     (
-        ("update-plan", "PLAN-001", "--milestone", "M1", "--add-milestone", "x", "--due", "2026-01-31"),
+        ("plan", "update", "PLAN-001", "--milestone", "M1", "--add-milestone", "x", "--due", "2026-01-31"),
         2,
         ["exclude"],
     ),
-    (("update-plan", "PLAN-001", "--add-milestone", "x", "--name", "y"), 2, ["exclude each other"]),
+    (("plan", "update", "PLAN-001", "--add-milestone", "x", "--name", "y"), 2, ["exclude each other"]),
     (
-        ("update-plan", "PLAN-001", "--complete-milestone", "M2"),
+        ("plan", "update", "PLAN-001", "--complete-milestone", "M2"),
         2,
-        ["PLAN-001 has no milestone 'M2'", "coord show-plan PLAN-001"],
+        ["PLAN-001 has no milestone 'M2'", "coord plan show PLAN-001"],
     ),
-    (("update-plan", "PLAN-001", "--status", "completed"), 3, ["TODO-001", "coord validate-plan PLAN-001"]),
-    (("delete-todo", "TODO-001"), 6, ["TODO-002.blocked_by", "--cascade"]),
-    (("delete-plan", "PLAN-001"), 6, ["TODO-001", "TODO-002", "--cascade"]),
-    (("delete-plan", "PLAN-001", "--cascade"), 2, ["TODO-001 is deleted, too", "--cascade --yes"]),
-    (("delete-issue", "ISSUE-001"), 2, ["no terminal", "coord delete-issue ISSUE-001 --yes"]),
+    (
+        ("plan", "update", "PLAN-001", "--status", "completed"),
+        3,
+        ["TODO-001", "coord plan validate PLAN-001"],
+    ),
+    (("todo", "delete", "TODO-001"), 6, ["TODO-002.blocked_by", "--cascade"]),
+    (("plan", "delete", "PLAN-001"), 6, ["TODO-001", "TODO-002", "--cascade"]),
+    (("plan", "delete", "PLAN-001", "--cascade"), 2, ["TODO-001 is deleted, too", "--cascade --yes"]),
+    (("issue", "delete", "ISSUE-001"), 2, ["no terminal", "coord issue delete ISSUE-001 --yes"]),
     (("todo", "delete", "--", "TODO-002"), 6, ["ISSUE-001.blocking"]),
     (("dep", "delete", "--json", "--", "DEP-001"), 2, ["coord dep delete --json --yes -- DEP-001"]),
     (("complete-todo", "TODO-001", "--hours", "x"), 2, ["--hours", "2h, 90m or 1.5"]),
@@ -154,7 +158,7 @@ def test_where_no_file_is_it_says_how_to_get_one(typed: Typed, file: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "words", [("list-repos",), ("validate",), ("status", "api"), ("repo", "status")], ids=" ".join
+    "words", [("repo", "list"), ("validate",), ("status", "api"), ("repo", "status")], ids=" ".join
 )
 def test_a_repository_at_which_the_system_does_not_look_is_not_there(
     typed: Typed, file: Path, words: tuple[str, ...]

@@ -59,7 +59,7 @@ def test_what_is_open_is_shown_wherever_one_looks(shows, breakers: BreakerManage
     assert shows("status", words=f"resource:db open {WHY}; probe at {at['resource:db']}")
     assert shows("status", words="to close one now: coord breaker reset NAME")
     assert shows("status", "api", words=f"breaker open after {WHY}; probe at {at['repo:api']}")
-    assert shows("ecosystem-status", words=f"repo:api open probe at {at['repo:api']}")
+    assert shows("ecosystem", "status", words=f"repo:api open probe at {at['repo:api']}")
     assert shows(
         "doctor",
         words=f"the circuit breaker of resource:db is open after {WHY}; probe at {at['resource:db']}",
@@ -70,7 +70,10 @@ def test_programs_and_agents_read_it_as_data(typed, breakers: BreakerManager, fi
     fail(breakers, "repo:api")
     (listed,) = (one.model_dump(mode="json") for one in breakers.list())
 
-    for command in (("status",), ("ecosystem-status",)):
+    for command in (
+        ("status",),
+        ("ecosystem", "status"),
+    ):
         assert until(lambda command=command: typed(*command, "--json").json["breakers"]) == [listed]
     assert until(lambda: typed("status", "api", "--json").json["breaker"]) == listed
     assert typed("status", "web", "--json").json["breaker"] is None
@@ -95,7 +98,7 @@ def test_one_is_closed_by_name_and_it_is_noted_who_did_it(typed, shows, breakers
 def test_who_looks_starts_no_server(typed, file: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("COORD_REDIS_URL")
     assert typed("status", "--json").json["breakers"] == []
-    assert [typed("status", "api").code, typed("ecosystem-status").code] == [0, 0]
+    assert [typed("status", "api").code, typed("ecosystem", "status").code] == [0, 0]
     assert not (file.parent / ".coord").exists()
 
 

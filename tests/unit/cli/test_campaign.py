@@ -112,7 +112,7 @@ def test_a_title_with_hostile_characters_is_only_text(typed: Typed, file: Path):
     assert todo.action is not None
     assert todo.action.model_dump()["run"] == 'echo "${title}" $HOME'
     assert todo.env == {"title": HOSTILE}
-    for words in (("list-plans",), ("show-plan", "PLAN-001"), ("list-todos",)):
+    for words in (("list-plans",), ("plan", "show", "PLAN-001"), ("list-todos",)):
         shown = typed(*words)
         assert shown.code == 0
         assert "\x1b[31m" not in shown.out
@@ -123,7 +123,7 @@ def test_a_title_with_hostile_characters_is_only_text(typed: Typed, file: Path):
     [
         (("--run", "x", "--tag", "js", "--role", "service"), 2, "no repository matches --tag js --role"),
         (("--run", "x", "--tag", "pyhton"), 2, "did you mean 'python'"),
-        (("--run", "x", "--repo", "nope"), 2, "coord list-repos"),
+        (("--run", "x", "--repo", "nope"), 2, "coord repo list"),
         (("--run", "x"), 2, "add --repo REPO, --tag TAG, --role ROLE or --all"),
         (("--run", "x", "--all", "--repo", "app"), 2, "add --repo"),
         (("--all",), 2, "--run COMMAND"),
@@ -152,7 +152,7 @@ def test_the_same_title_twice_is_refused_while_the_first_plan_is_open(typed: Typ
     again = campaign(typed, "--repo", "app")
     assert (again.code, file.read_bytes()) == (6, before)
     assert "coord sweep PLAN-001" in again.err
-    assert typed("update-plan", "PLAN-001", "--status", "cancelled").code == 0
+    assert typed("plan", "update", "PLAN-001", "--status", "cancelled").code == 0
     assert json.loads(campaign(typed, "--repo", "app", "--json").out)["plan"]["id"] == "PLAN-002"
 
 

@@ -81,7 +81,7 @@ def test_every_command_of_the_table_is_there(name: str) -> None:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (NotFound("no such plan", "see: coord list-plans"), 2),
+        (NotFound("no such plan", "see: coord plan list"), 2),
         (Blocked("held up", "wait"), 5),
         (LockTimeout("held by another", "wait"), 6),
         (Unreachable("no answer", "start it"), 7),

@@ -34,7 +34,7 @@ def test_init_writes_a_file_that_validates_and_never_over_another(typed: Typed, 
 
     assert (written.code, checked.code, again.code) == (0, 0, 2)
     assert "2 repositories" in written.err
-    assert [repo["name"] for repo in typed("list-repos", "--json").json] == ["api", "web"]
+    assert [repo["name"] for repo in typed("repo", "list", "--json").json] == ["api", "web"]
     assert "exists already" in again.err
 
 
@@ -101,11 +101,11 @@ def test_the_file_is_found_by_option_then_environment_then_upward(
     other.write_text("repos: [{name: other}]\n")
     monkeypatch.chdir(deep)
 
-    assert "api" in typed("list-repos").out
+    assert "api" in typed("repo", "list").out
     monkeypatch.setenv("COORD_ECOSYSTEM", str(other))
-    assert "other" in typed("list-repos").out
-    assert "api" in typed("--ecosystem", "../../ecosystem.yaml", "list-repos").out
-    assert "api" in typed("list-repos", "--ecosystem", "../..").out
+    assert "other" in typed("repo", "list").out
+    assert "api" in typed("--ecosystem", "../../ecosystem.yaml", "repo", "list").out
+    assert "api" in typed("repo", "list", "--ecosystem", "../..").out
 
 
 def test_the_schema_is_printed_or_written_with_the_line_for_editors(typed: Typed, file: Path) -> None:

@@ -35,18 +35,18 @@ def declared(file: Path) -> Any:
 def test_a_todo_and_a_milestone_get_a_gate_and_show_it(
     typed: Any, file: Path, said: str, written: object, shown: str
 ) -> None:
-    typed("update-todo", "TODO-001", "--gate", said)
-    typed("update-plan", "PLAN-001", "--add-milestone", "reviewed", "--gate", said)
+    typed("todo", "update", "TODO-001", "--gate", said)
+    typed("plan", "update", "PLAN-001", "--add-milestone", "reviewed", "--gate", said)
 
     assert declared(file)["todos"][0]["gate"] == written
     assert declared(file)["plans"][0]["milestones"][0]["gate"] == written
     assert shown in typed("show-todo", "TODO-001").out
-    assert shown in typed("show-plan", "PLAN-001").out
+    assert shown in typed("plan", "show", "PLAN-001").out
 
 
 def test_an_empty_value_takes_it_away(typed: Any, file: Path) -> None:
-    typed("update-todo", "TODO-001", "--gate", "yes")
-    typed("update-todo", "TODO-001", "--gate", "")
+    typed("todo", "update", "TODO-001", "--gate", "yes")
+    typed("todo", "update", "TODO-001", "--gate", "")
 
     assert "gate" not in declared(file)["todos"][0]
 
@@ -55,7 +55,7 @@ def test_an_empty_value_takes_it_away(typed: Any, file: Path) -> None:
     ("said", "told"), [("soon", "gate.timeout needs a duration"), ("1h:aprove", "did you mean approve?")]
 )
 def test_what_is_no_gate_is_refused(typed: Any, file: Path, said: str, told: str) -> None:
-    refused = typed("update-todo", "TODO-001", "--gate", said)
+    refused = typed("todo", "update", "TODO-001", "--gate", said)
 
     assert (refused.code, told in refused.err) == (2, True)
     assert file.read_text() == FILE

@@ -87,9 +87,9 @@ def test_wrong_values_are_refused_and_nothing_is_written(
 
 
 def test_options_of_templates_need_one_and_a_plan_without_one_is_made_as_before(typed: Typed, file: Path):
-    assert typed("create-plan", "--title", "x", "--set", "a=b").code == 2
-    assert typed("create-plan", "--from-template", "bmp", "--all").code == 2
-    assert typed("create-plan", "--title", "by hand", "--repos", "lib").code == 0
+    assert typed("plan", "create", "--title", "x", "--set", "a=b").code == 2
+    assert typed("plan", "create", "--from-template", "bmp", "--all").code == 2
+    assert typed("plan", "create", "--title", "by hand", "--repos", "lib").code == 0
     preview = create(typed, "--set", "to=3", "--repos", "app", "--title", "Mine", "--dry-run", "--json").json
     assert (preview["plan"]["id"], preview["plan"]["title"], preview["written"]) == (
         "PLAN-002",
@@ -131,7 +131,7 @@ def test_shipped_templates_make_plans_that_can_be_swept(typed: Typed, file: Path
     ):
         assert typed("show-template", name).code == 0
         sets = [word for value in values for word in ("--set", value)]
-        made = typed("create-plan", "--from-template", name, "--all", "--json", *sets)
+        made = typed("plan", "create", "--from-template", name, "--all", "--json", *sets)
         assert made.code == 0, made.err
         assert typed("graph", made.json["plan"]["id"]).code == 0
     upgrade = todos(file)["PLAN-003-change-lib"]

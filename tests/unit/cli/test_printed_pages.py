@@ -81,8 +81,8 @@ def test_a_todo_names_what_it_waits_for_with_what_stands_behind_and_what_it_hold
 
 
 def test_the_lines_of_a_script_and_of_a_text_stay_lines(ok: Typed) -> None:
-    ok("update-todo", "TODO-001", "--run", "set -e\nfor x in 1 2; do\n\techo $x\ndone\n")
-    ok("update-todo", "TODO-001", "--description", "As follows:\n\n* one\n  * below it\n")
+    ok("todo", "update", "TODO-001", "--run", "set -e\nfor x in 1 2; do\n\techo $x\ndone\n")
+    ok("todo", "update", "TODO-001", "--description", "As follows:\n\n* one\n  * below it\n")
 
     page = ok("show-todo", "TODO-001").out
 
@@ -92,7 +92,7 @@ def test_the_lines_of_a_script_and_of_a_text_stay_lines(ok: Typed) -> None:
 
 def test_the_same_as_data(ok: Typed) -> None:
     todo = ok("show-todo", "TODO-002", "--json").json
-    plan = ok("show-plan", PLAN, "--json").json
+    plan = ok("plan", "show", PLAN, "--json").json
 
     assert [(link["id"], link["holds"]) for link in todo["waits_for"]] == [
         ("TODO-001", False), ("ISSUE-001", True), ("GONE", True),
@@ -111,7 +111,7 @@ def test_an_issue_shows_its_text_as_it_was_written_and_what_it_holds_up_to_the_e
 
 
 def test_a_plan_shows_its_milestones_and_how_far_it_is(ok: Typed) -> None:
-    page = ok("show-plan", PLAN).out
+    page = ok("plan", "show", PLAN).out
 
     assert "active · 1/3 todos done" in page
     assert "M1  api raised  pending · due 2020-11-01 (overdue)\n    · tests pass" in page
@@ -127,24 +127,24 @@ def test_what_is_done_holds_nothing_up_any_more(ok: Typed) -> None:
 
 
 def test_a_dependency_shows_how_it_is_checked(ok: Typed) -> None:
-    page = ok("show-dep", "DEP-001").out
+    page = ok("dep", "show", "DEP-001").out
 
     assert "web needs api >=2,<3\nunsatisfied · runtime\n" in page
     assert ["command", "api --version"] in words(page)
 
 
 def test_a_dependency_without_a_command_says_by_what_it_is_checked(ok: Typed) -> None:
-    ok("create-dep", "--consumer", "api", "--provider", "web", "--constraint", ">=1")
-    ok("create-dep", "--consumer", "api", "--provider", "web")
+    ok("dep", "create", "--consumer", "api", "--provider", "web", "--constraint", ">=1")
+    ok("dep", "create", "--consumer", "api", "--provider", "web")
 
-    assert ["checked", "by the version in web's checkout"] in words(ok("show-dep", "DEP-002").out)
-    assert "none: no constraint, command or address" in ok("show-dep", "DEP-003").out
+    assert ["checked", "by the version in web's checkout"] in words(ok("dep", "show", "DEP-002").out)
+    assert "none: no constraint, command or address" in ok("dep", "show", "DEP-003").out
 
 
 def test_repositories_show_whether_they_are_there_and_how_much_is_open(ok: Typed, file: Path) -> None:
     (file.parent / "api").mkdir()
 
-    assert words(ok("list-repos").out) == [
+    assert words(ok("repo", "list").out) == [
         ["REPO", "ROLE", "BRANCH", "ISSUES", "TODOS", "PATH"],
         ["api", "service", "main", "1", "api"],
         ["web", "main", "1", "2", "web (not there)"],
@@ -179,7 +179,7 @@ def test_nothing_that_holds_up_is_an_empty_answer(ok: Typed, file: Path) -> None
 
 
 def test_where_everything_stands(ok: Typed) -> None:
-    page, data = ok("ecosystem-status").out, ok("ecosystem-status", "--json").json
+    page, data = ok("ecosystem", "status").out, ok("ecosystem", "status", "--json").json
 
     assert "milestone of PLAN-001" in page
     assert ["todos", "1 completed, 1 blocked, 1 pending"] in words(page)
@@ -190,7 +190,7 @@ def test_a_template_is_a_line_for_each_record_whatever_is_listed_or_shown(ok: Ty
     assert ok("list-todos", "--format", r"{id}\t{status}").out.splitlines()[0] == "TODO-001\tcompleted"
     assert ok("list-issues", "--format", "{id} {title}").out.startswith("ISSUE-001 Python")
     assert ok("list-plans", "--format", "{id} {repos}").out == "PLAN-001 api,web\n"
-    assert ok("list-repos", "--format", "{name}").out == "api\nweb\n"
+    assert ok("repo", "list", "--format", "{name}").out == "api\nweb\n"
     assert ok("list-deps", "--format", "{consumer}>{provider}").out == "web>api\n"
     assert ok("show-todo", "TODO-002", "--format", "{blocked_by}").out == "TODO-001,ISSUE-001,GONE\n"
     assert ok("blocking", "web", "--format", "{id} {priority} {holds_up}").out.startswith("ISSUE-001 ")
@@ -211,7 +211,7 @@ LISTS = {
 
 
 def test_every_list_takes_the_same_template_option(ok: Typed) -> None:
-    lists = LISTS | {f"list-{kind}" for kind in ["repos", "issues", "todos", "plans", "deps", "runs"]}
+    lists = LISTS | {f"{noun} list" for noun in ["repo", "issue", "todo", "plan", "dep", "run"]}
 
     for command in sorted(lists):
         assert "--format" in (help_ := ok(*command.split(), "--help").out), command

@@ -43,9 +43,11 @@ def test_quiet_leaves_a_password_that_is_shown_once(typed: Typed) -> None:
     assert "COORD_REDIS_URL=" in typed("-q", "acl", "--role", "keeper", "--redis", "redis://127.0.0.1:1").err
 
 
-@pytest.mark.parametrize("words", [("-v", "list-repos"), ("list-repos", "-v"), ("repo", "list", "--verbose")])
+@pytest.mark.parametrize(
+    "words", [("-v", "repo", "list"), ("repo", "list", "-v"), ("repo", "list", "--verbose")]
+)
 def test_verbose_names_the_file_on_standard_error(typed: Typed, file: Path, words: tuple[str, ...]) -> None:
-    plain, done = typed("list-repos"), typed(*words)
+    plain, done = typed("repo", "list"), typed(*words)
 
     assert done.out == plain.out
     assert f"INFO coordination.api.access: ecosystem file {file}" in done.err
@@ -53,16 +55,16 @@ def test_verbose_names_the_file_on_standard_error(typed: Typed, file: Path, word
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]{3}\S* INFO ", done.err)
 
 
-@pytest.mark.parametrize("words", [("-vv", "list-repos"), ("-v", "list-repos", "-v")])
+@pytest.mark.parametrize("words", [("-vv", "repo", "list"), ("-v", "repo", "list", "-v")])
 def test_twice_verbose_prints_more(typed: Typed, words: tuple[str, ...]) -> None:
     assert "DEBUG coordination" in typed(*words).err
 
 
 def test_verbose_ends_with_the_call(typed: Typed) -> None:
-    typed("-vv", "list-repos")
+    typed("-vv", "repo", "list")
 
     assert logging.getLogger("coordination").level == logging.NOTSET
-    assert typed("list-repos").err == ""
+    assert typed("repo", "list").err == ""
 
 
 def test_verbose_hides_the_password_of_redis(typed: Typed) -> None:
@@ -74,4 +76,4 @@ def test_verbose_hides_the_password_of_redis(typed: Typed) -> None:
 
 
 def test_verbose_and_quiet_contradict_each_other(typed: Typed) -> None:
-    assert [typed("-v", "-q", "list-repos").code, typed("-q", "list-repos", "-v").code] == [2, 2]
+    assert [typed("-v", "-q", "repo", "list").code, typed("-q", "repo", "list", "-v").code] == [2, 2]

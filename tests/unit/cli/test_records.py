@@ -56,7 +56,7 @@ NEW: list[tuple[str, dict[str, object]]] = [
 def test_each_option_fills_its_field(typed: Typed, line: str, fields: dict[str, object]) -> None:
     kind, *options = shlex.split(line)
 
-    record = typed(f"create-{kind}", *options, "--json").json
+    record = typed(kind, "create", *options, "--json").json
 
     assert {name: record[name] for name in fields} == fields
     assert (record["ready"], record["notes"]) == ([], [])
@@ -85,7 +85,7 @@ def test_filters_intersect_and_take_several_values(typed: Typed) -> None:
     assert ids(typed, "list-issues", "--label", "old", "--repo", "web") == []
     assert ids(typed, "list-todos", "--status", "blocked", "--plan", "PLAN-001") == ["TODO-002"]
     assert ids(typed, "list-deps", "--consumer", "web") == ["DEP-001"]
-    assert [repo["name"] for repo in typed("list-repos", "--tag", "core", "--json").json] == ["api"]
+    assert [repo["name"] for repo in typed("repo", "list", "--tag", "core", "--json").json] == ["api"]
 
 
 def test_a_list_is_replaced_or_changed_value_by_value(typed: Typed) -> None:
@@ -112,11 +112,11 @@ def test_an_empty_value_clears_a_field_and_nothing_else_changes(typed: Typed, fi
 def test_one_part_of_a_validation_is_changed_and_the_others_stay_as_they_are_written(
     typed: Typed, file: Path
 ) -> None:
-    typed("update-dep", "DEP-001", "--pattern", "ok", "--command", "")
+    typed("dep", "update", "DEP-001", "--pattern", "ok", "--command", "")
 
     assert "      validation: {expected_pattern: ok, timeout: 30s}\n" in file.read_text()
-    assert typed("update-dep", "DEP-001", "--pattern", "", "--timeout", "").code == 0
-    assert typed("show-dep", "DEP-001", "--json").json["validation"] is None
+    assert typed("dep", "update", "DEP-001", "--pattern", "", "--timeout", "").code == 0
+    assert typed("dep", "show", "DEP-001", "--json").json["validation"] is None
 
 
 def test_what_stands_so_already_is_no_change(typed: Typed, file: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_todo_is_completed_in_the_file_with_its_hours_and_nothing_is_started(
 def test_where_redis_does_not_answer_nobody_knows_who_waits_for_a_todo(typed: Typed, file: Path) -> None:
     done = typed("complete-todo", "TODO-001", "--redis", "redis://127.0.0.1:1")
 
-    assert (done.code, "coord update-todo TODO-001 --status completed" in done.err) == (7, True), done.err
+    assert (done.code, "coord todo update TODO-001 --status completed" in done.err) == (7, True), done.err
     assert file.read_text() == FILE
 
 
@@ -159,7 +159,7 @@ def test_milestones_are_added_and_completed_with_the_plan(typed: Typed) -> None:
         "--add-milestone 'All of it' --due 2027-03-01 --criterion 'it works' --criterion 'it lasts'"
     )
 
-    done = typed("update-plan", "PLAN-001", *words, "--complete-milestone", "M1", "--json")
+    done = typed("plan", "update", "PLAN-001", *words, "--complete-milestone", "M1", "--json")
 
     first, second = done.json["milestones"]
     assert (first["status"], second["id"], second["due"]) == ("completed", "M2", "2027-03-01")
@@ -168,12 +168,12 @@ def test_milestones_are_added_and_completed_with_the_plan(typed: Typed) -> None:
 
 def test_a_milestone_is_changed_reopened_and_taken_out(typed: Typed, file: Path) -> None:
     def update(words: str) -> Done:
-        return typed("update-plan", "PLAN-001", *shlex.split(words))
+        return typed("plan", "update", "PLAN-001", *shlex.split(words))
 
     update("--add-milestone 'All of it' --blocked-by M1 --deliverable 'docs/a, b.md' --due 2027-01-31")
     update("--complete-milestone M1")
     again = update("--complete-milestone M1")
-    assert (again.code, "coord update-plan PLAN-001 --reopen-milestone M1" in again.err) == (6, True)
+    assert (again.code, "coord plan update PLAN-001 --reopen-milestone M1" in again.err) == (6, True)
 
     assert update("--milestone M1 --name 'One half' --reopen-milestone M1").code == 0
     assert "{id: M1, name: One half, status: pending}" in file.read_text()
@@ -181,7 +181,7 @@ def test_a_milestone_is_changed_reopened_and_taken_out(typed: Typed, file: Path)
     assert (refused.code, "PLAN-001.M2.dependencies names it" in refused.err) == (6, True)
 
     assert update("--milestone M2 --blocked-by '' --due '' --delete-milestone M1").code == 0
-    (left,) = typed("show-plan", "PLAN-001", "--json").json["milestones"]
+    (left,) = typed("plan", "show", "PLAN-001", "--json").json["milestones"]
     assert (left["id"], left["dependencies"], left["due"], left["deliverables"]) == (
         "M2",
         [],
@@ -190,24 +190,24 @@ def test_a_milestone_is_changed_reopened_and_taken_out(typed: Typed, file: Path)
     )
 
     update("--delete-milestone M2")
-    assert typed("show-plan", "PLAN-001", "--json").json["milestones"] == []
+    assert typed("plan", "show", "PLAN-001", "--json").json["milestones"] == []
 
 
 def test_who_gives_new_work_to_a_plan_that_counts_as_done_is_told(typed: Typed) -> None:
     for todo in ("TODO-001", "TODO-002"):
         typed("complete-todo", todo)
     assert (
-        typed("update-plan", "PLAN-001", "--complete-milestone", "M1", "--status", "completed").err.count(
+        typed("plan", "update", "PLAN-001", "--complete-milestone", "M1", "--status", "completed").err.count(
             "\n"
         )
         == 1
     )
 
-    hint = "coord update-plan PLAN-001 --status active"
+    hint = "coord plan update PLAN-001 --status active"
     assert hint in typed("create-todo", "--task", "Lift more", "--repo", "api", "--plan", "PLAN-001").err
-    assert hint in typed("update-todo", "TODO-001", "--status", "pending").err
-    assert hint in typed("update-plan", "PLAN-001", "--reopen-milestone", "M1").err
-    assert hint not in typed("update-plan", "PLAN-001", "--title", "Raised").err
+    assert hint in typed("todo", "update", "TODO-001", "--status", "pending").err
+    assert hint in typed("plan", "update", "PLAN-001", "--reopen-milestone", "M1").err
+    assert hint not in typed("plan", "update", "PLAN-001", "--title", "Raised").err
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ def test_who_gives_new_work_to_a_plan_that_counts_as_done_is_told(typed: Typed) 
 def test_what_a_dependency_can_never_be_checked_by_is_said_when_it_is_written(
     typed: Typed, words: tuple[str, ...], note: str
 ) -> None:
-    made = typed("create-dep", "--consumer", "api", "--provider", "web", *words)
-    changed = typed("update-dep", "DEP-002", "--notes", "x")
+    made = typed("dep", "create", "--consumer", "api", "--provider", "web", *words)
+    changed = typed("dep", "update", "DEP-002", "--notes", "x")
 
     assert (made.code, "DEP-002 cannot be checked" in made.err, note in made.err, note in changed.err) == (
         0,
@@ -230,12 +230,12 @@ def test_what_a_dependency_can_never_be_checked_by_is_said_when_it_is_written(
 
 
 def test_a_plan_says_what_it_lacks(typed: Typed) -> None:
-    done = typed("validate-plan", "PLAN-001")
+    done = typed("plan", "validate", "PLAN-001")
 
     assert done.code == 3
     for lacking in ("TODO-001", "TODO-002", "M1"):
         assert lacking in done.out
-    assert typed("validate-plan", "PLAN-001", "--json").json["complete"] is False
+    assert typed("plan", "validate", "PLAN-001", "--json").json["complete"] is False
 
 
 CHECKED = """\
@@ -249,11 +249,11 @@ milestones:
 
 
 def test_criteria_are_checked_when_that_is_asked_for(typed: Typed) -> None:
-    typed("create-plan", "--from-file", "-", stdin=CHECKED)
+    typed("plan", "create", "--from-file", "-", stdin=CHECKED)
 
     unchecked, checked = (
-        typed("validate-plan", "PLAN-002"),
-        typed("validate-plan", "PLAN-002", "--run-checks"),
+        typed("plan", "validate", "PLAN-002"),
+        typed("plan", "validate", "PLAN-002", "--run-checks"),
     )
 
     assert "  ? it is so\n  ? it is [31mnot\n" in unchecked.out  # nothing that a terminal would obey
@@ -263,7 +263,7 @@ def test_criteria_are_checked_when_that_is_asked_for(typed: Typed) -> None:
 
 
 def test_what_nobody_names_is_deleted_at_once(typed: Typed) -> None:
-    done = typed("delete-issue", "ISSUE-002", "--yes")
+    done = typed("issue", "delete", "ISSUE-002", "--yes")
 
     assert (done.code, done.err) == (0, "deleted ISSUE-002\n")
     assert ids(typed, "list-issues") == ["ISSUE-001"]

@@ -59,22 +59,22 @@ def test_a_record_in_a_file_may_say_it_either_way(typed: Typed) -> None:
 def test_one_is_put_in_or_taken_out_and_the_others_keep_every_byte(typed: Typed, file: Path) -> None:
     rest = FILE[FILE.index("        - staging-db") :]
 
-    typed("update-todo", "TODO-001", "--remove-resource", "gpu")
+    typed("todo", "update", "TODO-001", "--remove-resource", "gpu")
     assert needs(typed, "TODO-001") == {"staging-db": 1}
     assert file.read_text().endswith(f"      resources:\n{rest}")
 
-    typed("update-todo", "TODO-001", "--add-resource", "gpu:2")
-    typed("update-todo", "TODO-001", "--add-resource", "gpu")
+    typed("todo", "update", "TODO-001", "--add-resource", "gpu:2")
+    typed("todo", "update", "TODO-001", "--add-resource", "gpu")
     assert needs(typed, "TODO-001") == {"staging-db": 1, "gpu": 1}
     assert "        - staging-db   # reads only\n        - gpu\n" in file.read_text()
     assert RESOURCES in file.read_text()
 
 
 def test_all_are_replaced_or_taken_out(typed: Typed, file: Path) -> None:
-    typed("update-todo", "TODO-001", "--resource", "gpu")
+    typed("todo", "update", "TODO-001", "--resource", "gpu")
     assert needs(typed, "TODO-001") == {"gpu": 1}
 
-    typed("update-todo", "TODO-001", "--resource", "")
+    typed("todo", "update", "TODO-001", "--resource", "")
     assert needs(typed, "TODO-001") == {}
     assert "gpu" not in file.read_text().partition("coordination:")[2]
 
@@ -97,7 +97,7 @@ def test_all_are_replaced_or_taken_out(typed: Typed, file: Path) -> None:
 def test_what_is_not_there_or_too_much_is_refused(
     typed: Typed, file: Path, words: list[str], told: str
 ) -> None:
-    answer = typed("update-todo", "TODO-002", *words)
+    answer = typed("todo", "update", "TODO-002", *words)
 
     assert answer.code == 2
     assert told in answer.err
@@ -107,7 +107,7 @@ def test_what_is_not_there_or_too_much_is_refused(
 def test_what_was_loose_may_stay_so(typed: Typed, file: Path) -> None:
     file.write_text(FILE.replace("- staging-db   # reads only", "- {name: tpu, amount: 9}"))
 
-    assert typed("update-todo", "TODO-001", "--add-resource", "staging-db").code == 0
+    assert typed("todo", "update", "TODO-001", "--add-resource", "staging-db").code == 0
 
     assert needs(typed, "TODO-001") == {"gpu": 2, "tpu": 9, "staging-db": 1}
 
@@ -115,7 +115,7 @@ def test_what_was_loose_may_stay_so(typed: Typed, file: Path) -> None:
 def test_where_no_resource_is_declared_any_may_be_named(typed: Typed, file: Path) -> None:
     file.write_text(FILE.replace(RESOURCES, ""))
 
-    assert typed("update-todo", "TODO-002", "--add-resource", "tpu:3").code == 0
+    assert typed("todo", "update", "TODO-002", "--add-resource", "tpu:3").code == 0
 
     assert needs(typed, "TODO-002") == {"tpu": 3}
 

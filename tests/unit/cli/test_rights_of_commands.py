@@ -29,20 +29,20 @@ def test_edits_need_the_right_for_each_repository_before_and_after(
     typed: Typed, editor: TrustEditor, file: Path
 ):
     before = file.read_text()
-    refused = typed("update-todo", "TODO-001", "--priority", "high")
+    refused = typed("todo", "update", "TODO-001", "--priority", "high")
     assert (refused.code, file.read_text()) == (4, before)
     assert "coord trust grant bot submitter" in refused.err
     editor.grant("bot", Role.SUBMITTER, ["api"])
 
-    assert typed("update-todo", "TODO-001", "--priority", "high").code == 0
+    assert typed("todo", "update", "TODO-001", "--priority", "high").code == 0
     assert typed("create-todo", "--task", "More", "--repo", "api").code == 0
     edited = file.read_text()
     for command in (
-        ("update-todo", "TODO-002", "--priority", "high"),
-        ("update-todo", "TODO-001", "--repo", "web"),
-        ("update-todo", "TODO-002", "--repo", "api"),
+        ("todo", "update", "TODO-002", "--priority", "high"),
+        ("todo", "update", "TODO-001", "--repo", "web"),
+        ("todo", "update", "TODO-002", "--repo", "api"),
         ("create-issue", "--title", "Everywhere"),
-        ("delete-dep", "DEP-001", "--yes"),
+        ("dep", "delete", "DEP-001", "--yes"),
         ("campaign", "Everywhere", "--run", "true", "--all"),
     ):
         assert typed(*command).code == 4, command
@@ -58,19 +58,19 @@ def test_a_machine_that_requires_signatures_refuses_without_a_trust_file(
     monkeypatch.setenv("COORD_SIGNATURES", "require")
     before = file.read_text()
 
-    refused = typed("update-todo", "TODO-001", "--priority", "high")
+    refused = typed("todo", "update", "TODO-001", "--priority", "high")
 
     assert (refused.code, file.read_text()) == (4, before)
     assert "coord trust add" in refused.err
     monkeypatch.setenv("COORD_SIGNATURES", "warn")
-    assert typed("update-todo", "TODO-001", "--priority", "high").code == 0
+    assert typed("todo", "update", "TODO-001", "--priority", "high").code == 0
 
 
 def test_without_a_usable_identity_or_trust_file_nothing_is_changed(
     typed: Typed, editor: TrustEditor, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     editor.grant("bot", Role.ADMIN)
-    change = ("update-todo", "TODO-001", "--priority", "high")
+    change = ("todo", "update", "TODO-001", "--priority", "high")
     before = file.read_text()
 
     editor.path.chmod(0o666)

@@ -51,8 +51,8 @@ coordination:
         ("export", "--format", "csv", "--kind", "todos"),
         ("export", "--format", "md"),
         ("graph", "PLAN-001", "--format", "json"),
-        ("update-todo", "TODO-001", "--priority", "high", "--json"),
-        ("delete-todo", "TODO-001", "--yes", "--json"),
+        ("todo", "update", "TODO-001", "--priority", "high", "--json"),
+        ("todo", "delete", "TODO-001", "--yes", "--json"),
         ("doctor", "--json"),
         ("show-run", "last"),
     ],
@@ -67,7 +67,7 @@ def test_no_command_shows_a_secret(typed: Typed, words: tuple[str, ...]):
 
 
 def test_an_edit_leaves_the_secrets_in_the_file(typed: Typed, file: Path):
-    typed("update-todo", "TODO-001", "--priority", "high")
+    typed("todo", "update", "TODO-001", "--priority", "high")
 
     assert "db_password: hunter2   # of staging" in file.read_text()
 

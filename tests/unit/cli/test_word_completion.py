@@ -35,11 +35,11 @@ def test_commands_and_their_options_are_offered(offered: Offered) -> None:
 
 def test_names_of_the_file_are_offered_where_they_belong(offered: Offered) -> None:
     assert offered("show-todo", "") == ["TODO-001", "TODO-002"]
-    assert offered("show-plan", "plan-") == ["PLAN-001"]
+    assert offered("plan", "show", "plan-") == ["PLAN-001"]
     assert offered("list-todos", "--repo", "") == ["api", "web"]
     assert offered("list-todos", "--plan", "P") == ["PLAN-001"]
     assert offered("list-todos", "--assignee", "") == ["jo"]
-    assert offered("list-repos", "--tag", "") == ["core"]
+    assert offered("repo", "list", "--tag", "") == ["core"]
     assert offered("history", "search", "PLAN") == ["PLAN-001", "PLAN-001/M1"]
     assert offered("history", "search", "--type", "to") == ["todo"]
     assert {"todo.cancelled", "todo.completed", "todo.created"} <= set(
@@ -48,7 +48,7 @@ def test_names_of_the_file_are_offered_where_they_belong(offered: Offered) -> No
     assert offered("history", "search", "--kind", "issue.*") == ["issue.*"]
     assert offered("history", "search", "--repo", "") == offered("history", "trends", "") == ["api", "web"]
     assert offered("create-todo", "--resource", "gpu,") == ["gpu,staging-db"]
-    assert offered("update-todo", "--add-resource", "") == ["gpu", "staging-db"]
+    assert offered("todo", "update", "--add-resource", "") == ["gpu", "staging-db"]
     assert offered("sweep", "") == ["PLAN-001"]
 
 

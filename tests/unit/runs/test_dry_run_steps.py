@@ -96,7 +96,7 @@ def test_a_repository_is_worked_on_where_a_worker_serves_it_or_says_what_it_wait
         ({"type": "python", "call": "m:f", "args": {"x": 1}}, 'python: m:f {"x": 1}'),
         ({"type": "agent", "prompt": "Do it"}, "agent: my-agent --print"),
         (None, "agent: my-agent --print"),
-        ({"type": "manual"}, "a person: coord complete-todo A"),
+        ({"type": "manual"}, "a person: coord todo complete A"),
     ],
 )
 def test_every_kind_of_action_is_shown_as_what_would_be_carried_out(action: Any, words: str) -> None:

@@ -210,7 +210,7 @@ def test_a_plan_is_not_completed_while_something_of_it_is_open(manager: Coordina
 def test_the_last_todo_of_a_plan_hints_at_its_completion(manager: CoordinationManager):
     (note,) = manager.complete_todo("TODO-001").notes
 
-    assert "coord validate-plan PLAN-001" in note
+    assert "coord plan validate PLAN-001" in note
 
 
 def test_a_todo_may_be_completed_before_its_blockers_and_that_is_said(manager: CoordinationManager):
@@ -251,7 +251,7 @@ REFUSED: dict[str, tuple[Callable[[CoordinationManager], Any], type[Coordination
      "TODO-001: task is missing; it is required", "correct that and try again; all fields: coord schema"),
     "a milestone that waits for nothing known": (
      lambda m: m.add_milestone("PLAN-001", name="n", dependencies=["M7"]), NotFound,
-     "there is no todo, issue, plan or own milestone 'M7'", "list the known ones: coord list-todos"),
+     "there is no todo, issue, plan or own milestone 'M7'", "list the known ones: coord todo list"),
     "a field of another kind": (lambda m: m.create_todo(title="t", repo="api", task="t"), UsageError,
      "the new todo: unknown field 'title'", "did you mean task?"),
     "another id": (lambda m: m.update_todo("TODO-001", {"id": "TODO-009"}), UsageError,
@@ -262,12 +262,12 @@ REFUSED: dict[str, tuple[Callable[[CoordinationManager], Any], type[Coordination
     "an id that another kind has": (lambda m: m.create_todo(id="PLAN-001", task="t", repo="api"), Conflict,
      "there is a record with the id PLAN-001 already", "leave the id out to get the next free one"),
     "an unknown repo": (lambda m: m.create_todo(task="t", repo="apu"), NotFound,
-     "there is no repo 'apu' (did you mean 'api'?)", "list the known ones: coord list-repos"),
+     "there is no repo 'apu' (did you mean 'api'?)", "list the known ones: coord repo list"),
     "an unknown plan": (lambda m: m.update_todo("TODO-001", {"plan": "PLAN-01"}), NotFound,
-     "there is no plan 'PLAN-01' (did you mean 'PLAN-001'?)", "list the known ones: coord list-plans"),
+     "there is no plan 'PLAN-01' (did you mean 'PLAN-001'?)", "list the known ones: coord plan list"),
     "an unknown blocker": (lambda m: m.update_todo("TODO-001", {"blocked_by": ["ISUE-001"]}), NotFound,
      "there is no todo, issue or plan 'ISUE-001' (did you mean 'ISSUE-001'?)",
-     "list the known ones: coord list-todos"),
+     "list the known ones: coord todo list"),
     "itself as a blocker": (lambda m: m.update_todo("TODO-001", {"blocked_by": ["TODO-001"]}), UsageError,
      "TODO-001 cannot wait for itself", "name another one"),
     "a cycle": (lambda m: m.update_todo("TODO-001", {"blocked_by": ["TODO-002"]}), UsageError,
@@ -277,7 +277,7 @@ REFUSED: dict[str, tuple[Callable[[CoordinationManager], Any], type[Coordination
     "an unknown todo": (lambda m: m.complete_todo("TODO-1"), NotFound, "there is no todo 'TODO-1'",
      "did you mean TODO-001?"),
     "an issue among the todos": (lambda m: m.complete_todo("ISSUE-001"), NotFound,
-     "ISSUE-001 is an issue, not a todo", "see it: coord show-issue ISSUE-001"),
+     "ISSUE-001 is an issue, not a todo", "see it: coord issue show ISSUE-001"),
 }  # fmt: skip
 
 

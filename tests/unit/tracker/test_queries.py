@@ -84,9 +84,9 @@ REFUSED: list[tuple[Callable[[CoordinationManager], Any], type[UsageError], str,
         "did you mean runtime?"),
     (lambda m: m.list_todos(repo="wab"), NotFound, "there is no repo 'wab'", "did you mean web?"),
     (lambda m: m.list_issues(label="zzz"), NotFound, "there is no label 'zzz'",
-        "list the known ones: coord list-issues"),
+        "list the known ones: coord issue list"),
     (lambda m: m.list_todos(plan="P-99"), NotFound, "there is no plan 'P-99'",
-        "list the known ones: coord list-plans"),
+        "list the known ones: coord plan list"),
     (lambda m: m.list_repos(tag="cor"), NotFound, "there is no tag of a repo 'cor'", "did you mean core?"),
     (lambda m: m.list_repos(role="site"), NotFound, "there is no role of a repo 'site'", ""),
     (lambda m: m.list_plans(repo="zzzzzz"), NotFound, "there is no repo", "list the known ones"),
@@ -114,7 +114,7 @@ def test_a_name_in_a_file_without_such_records_is_refused_with_the_command_that_
     for ask in (lambda: manager.get_plan("P"), lambda: manager.create_all("todo", records)):
         with pytest.raises(NotFound) as caught:
             ask()
-        assert caught.value.hint == "the file has none yet; create one: coord create-plan"
+        assert caught.value.hint == "the file has none yet; create one: coord plan create"
 
 
 def test_a_record_is_created_from_itself_or_its_fields(tmp_path: Path):

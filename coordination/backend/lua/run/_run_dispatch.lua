@@ -59,7 +59,7 @@ local function enqueue(todo)
   local gate, approved, undoing = facts_of(todo, 'gate', 'approved_by', 'undo')
   if undoing then return queue_up(todo, p) end
   if p.kind == 'manual' and p.repo ~= MILESTONE_REPO then
-    return wait_for_person(todo, 'a person: coord complete-todo ' .. todo, gate)
+    return wait_for_person(todo, 'a person: coord todo complete ' .. todo, gate)
   end
   if gate and not approved then
     local soak = fact(todo, 'soak')
