@@ -82,6 +82,7 @@ def test_every_tool_answers_many_clients_at_once(testbed: Testbed, redis_url: st
 
 READS: dict[str, Callable[[Coord], object]] = {
     "breakers": lambda coord: coord.breakers.list(),
+    "cache": lambda coord: coord.cache.at(plan=PLAN).get("version"),
     "context": lambda coord: coord.context(plan=PLAN).get("version"),
     "changes": lambda coord: coord.changes.list(),
     "checks": lambda coord: coord.checks.report(),
