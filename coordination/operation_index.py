@@ -56,6 +56,27 @@ INDEX: Mapping[str, Indexed] = {
         "retry",
         "retry",
     ),
+    "qa.run": Indexed(
+        "coordination.api.landing:QualityChecks",
+        "Run the quality checks that repositories declare, in dependency order",
+        "execute",
+        "qa",
+        "qa",
+    ),
+    "qa.ci": Indexed(
+        "coordination.api.landing:QualityChecks",
+        "Run quality checks in a CI job: those of the checked-out repositories, at their checked-out commits",
+        "execute",
+        "qa",
+        "qa",
+    ),
+    "qa.show": Indexed(
+        "coordination.api.landing:QualityChecks",
+        "Show the quality checks of a run: verdicts, numbers of tests, and failures",
+        "read",
+        "",
+        "qa.show",
+    ),
     "context.get": Indexed(
         "coordination.api.contexts:Contexts", "Read a value that todos share", "read", "", "context.get"
     ),

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from coordination.charts.svg import MADE_BY
     from coordination.checks.ci import CiJob, annotations_of, summary_of, write_junit
     from coordination.checks.report import CheckView, QaReport, checks_in_words
-    from coordination.checks.start import CheckOptions
+    from coordination.checks.start import CheckOptions, PreparedChecks
     from coordination.credentials.records import Credential, Expiry, Purpose
     from coordination.dependencies.records import DependencyReport, Outcome
     from coordination.ecosystem.diagnostics import USED_ELSEWHERE
@@ -167,7 +167,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "charts.svg": ("MADE_BY",),
     "checks.ci": ("CiJob", "annotations_of", "summary_of", "write_junit"),
     "checks.report": ("CheckView", "QaReport", "checks_in_words"),
-    "checks.start": ("CheckOptions",),
+    "checks.start": ("CheckOptions", "PreparedChecks"),
     "credentials.records": ("Credential", "Expiry", "Purpose"),
     "dependencies.records": ("DependencyReport", "Outcome"),
     "ecosystem.document": ("Document",),

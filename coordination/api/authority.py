@@ -58,7 +58,6 @@ NEEDS: Mapping[str, str] = {
     "runs.complete": "complete",
     "runs.import_": "import",
     "runs.clean": "clean",
-    "checks.run": "qa",
     "landings.land": "land",
     "landings.revert": "revert",
     "machine.load_steps": "load_steps",

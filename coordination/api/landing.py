@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from coordination.api import texts
 from coordination.api.changes import naming_unrecorded
+from coordination.api.parameters import RunId
 from coordination.api.run import Run
 from coordination.checks.ci import write_junit
 from coordination.checks.report import QaReport, read_report
 from coordination.checks.start import CheckOptions, PreparedChecks, prepare_checks
 from coordination.checks.start import start as start_checks
+from coordination.declared import Effect, Option, operation
 from coordination.errors import Blocked, NotFound
 from coordination.files import is_folder
 from coordination.git import head_of
@@ -186,15 +189,21 @@ class QualityChecks:
     def __init__(self, access: EcosystemAccess) -> None:
         self._access = access
 
+    @operation("qa.run", Effect.EXECUTES, right="execute", event="qa", tool=False)
     def run(
         self,
-        repos: Collection[str] = (),
+        repos: Annotated[
+            Collection[str],
+            Option(texts.QA_REPOS, metavar="[REPO]…", completes="repo_names"),
+        ] = (),
         *,
-        plan: str | None = None,
-        run: str | None = None,
-        base: bool = False,
-        kinds: Collection[CheckKind] = (),
-        no_cache: bool = False,
+        plan: Annotated[str | None, Option(texts.QA_PLAN, completes="plan_ids")] = None,
+        run: Annotated[str | None, Option(texts.QA_RUN, completes="run_ids")] = None,
+        base: Annotated[bool, Option(texts.QA_BASE)] = False,
+        kinds: Annotated[
+            Collection[CheckKind], Option("Run only checks of this kind (default: all kinds).", flag="--kind")
+        ] = (),
+        no_cache: Annotated[bool, Option(texts.QA_NO_CACHE)] = False,
     ) -> Run:
         """Run the quality checks that repositories declare, in dependency order.
 
@@ -202,9 +211,7 @@ class QualityChecks:
         repositories that it needs, and is skipped where one of them is not green. A green result is used
         again while the files of the repository, and of those that it needs, are the same.
 
-        `repos`: only these. `plan`: check its change set. `run`: check its commits. `base`: check the base
-        branches of the repositories of the plan or run. With the embedded server its worker is started as
-        well.
+        Return the run. With the embedded server its worker is started as well.
 
         Raises NotFound; UsageError; PlanRefused where a repository declares no check.
         """
@@ -212,6 +219,29 @@ class QualityChecks:
             repos=tuple(repos), plan=plan, run=run, base=base, kinds=tuple(kinds), no_cache=no_cache
         )
         return self.start(self.make_ready(self.prepare(options)))
+
+    @operation("qa.ci", Effect.EXECUTES, right="execute", event="qa", tool=False)
+    def ci(
+        self,
+        plan: Annotated[
+            str | None, Option("The plan whose repositories are checked.", completes="plan_ids")
+        ] = None,
+        *,
+        repos: Annotated[
+            Collection[str],
+            Option(
+                "Check REPO (default: those of PLAN, else all that have a checkout and checks).",
+                flag="--repo",
+                completes="repo_names",
+            ),
+        ] = (),
+    ) -> Run:
+        """Run quality checks in a CI job: those of the checked-out repositories, at their checked-out
+        commits. Without a Redis server of its own, the job uses the embedded one.
+
+        Raises as `run` does; NotFound for a named repository without a checkout, and where none is here.
+        """
+        return self.start(self.make_ready(self.prepare(self.heads(repos, plan))))
 
     def heads(self, repos: Collection[str] = (), plan: str | None = None) -> CheckOptions:
         """Return the options that check the commits of this machine's checkouts, as a CI job does: those of
@@ -225,7 +255,9 @@ class QualityChecks:
         found = {name: head_of(path) for name, path in known.items() if path and is_folder(path)}
         heads = {name: head for name, head in found.items() if head}
         if absent := sorted(set(repos) - heads.keys()):
-            raise NotFound(f"this machine has no checkout of {listed(absent)}", "clone it before `coord ci`")
+            raise NotFound(
+                f"this machine has no checkout of {listed(absent)}", "clone it before `coord qa ci`"
+            )
         declared = {repo.name for repo in document.ecosystem.repos if repo.qa}
         if not declared & heads.keys():
             raise NotFound(
@@ -236,7 +268,8 @@ class QualityChecks:
         host = self._access.settings.this_host
         return CheckOptions(repos=tuple(repos), plan=plan, heads=heads, host=host)
 
-    def report(self, run: str = LAST) -> QaReport:
+    @operation("qa.show", Effect.READS, tool=False)
+    def report(self, run: RunId = LAST) -> QaReport:
         """Show the quality checks of a run: verdicts, numbers of tests, and failures. The run may be one of a
         plan, and may be live.
 

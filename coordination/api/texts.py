@@ -108,6 +108,7 @@ REVIEW = "Show what an approval would sign; approve nothing."
 # Change sets
 CHANGED_REPOS = "Select the changes of these repositories (default: all)."
 STAT = "List only the changed files, with their numbers of lines."
+QA_REPOS = "Check these repositories (default: those of the plan or run, else all that declare checks)."
 QA_PLAN = "Check the change set of this plan."
 QA_RUN = "Check the commits of this run."
 QA_BASE = "Check the base branches of the repositories of the plan or run."

@@ -228,7 +228,8 @@ def wait_of(plan: str, checks: Iterable[ChangeCheck], facts: PlanFacts) -> tuple
             return ChangeWait.TODOS, f"{words}; run {facts.failed_run} failed: coord retry {facts.failed_run}"
         return ChangeWait.TODOS, f"{words}: coord sweep {plan}"
     if red := [check.name for check in checks if check.verdict not in (STALE, CheckVerdict.GREEN)]:
-        return ChangeWait.CHECKS, f"checks: {listed(list(red)[:SHOWN])}{_more(red)}: coord qa --plan {plan}"
+        names = f"{listed(list(red)[:SHOWN])}{_more(red)}"
+        return ChangeWait.CHECKS, f"checks: {names}: coord qa run --plan {plan}"
     return ChangeWait.ORDER, f"an order to land: coord land {plan}"
 
 

@@ -269,7 +269,7 @@ def _verified(connection: Connection, trust: TrustFile, todo: str, standing: Che
 def newest_checks(
     connection: Connection, plan: str, names: Collection[Name]
 ) -> dict[Name, tuple[str, CheckView]]:
-    """Return the newest of each of these checks, and its run: one of the plan, of `coord qa --plan`, or a
+    """Return the newest of each of these checks, and its run: one of the plan, of `coord qa run --plan`, or a
     landing. A check before the todos of the plan does not count.
     """
     plans = frozenset({plan, f"{QA}:{plan}", f"{LAND}:{plan}"})

@@ -37,7 +37,7 @@ HEAD = "head"
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions:
-    """The options of `coord qa`."""
+    """The options of `coord qa run`."""
 
     repos: tuple[str, ...] = ()
     """Empty: those of the plan or run, else all that declare checks."""

@@ -55,9 +55,6 @@ COMMANDS: Families = {
         "exec": ("runs.campaign", "Run one command in many repositories.", "repo exec"),
         "retry": "run.retry",
         "changes": "plan.changes",
-        "qa": ("landing.checks", "Run the quality checks that repositories declare.", "qa run"),
-        "ci": ("landing.checks", "Run quality checks in a CI job.", "qa ci"),
-        "show-qa": ("landing.checks", "Show the quality checks of a run.", "qa show"),
         "land": (
             "landing.land",
             "Land a plan: bring its change set into the base branches of its repositories.",

@@ -209,7 +209,6 @@ class CommandTable(TableGroup):
                 self.nouns.setdefault(entry.noun, {})[entry.verb] = entry
         nouns = {noun: ", ".join(self.nouns[noun]) for noun in sorted(self.nouns)}
         helps = {entry.name: entry.help for entry in self.entries.values()}
-        helps |= {name: f"{helps[name]} Also: {verbs}." for name, verbs in nouns.items() if name in helps}
         self.add_stubs({**nouns, **helps}.items())
         page_help(self)
         self._everyday, self._advanced = everyday, advanced
@@ -224,15 +223,9 @@ class CommandTable(TableGroup):
             raise click.UsageError(self._unknown(error, args[1:]), ctx) from None
         if not name:
             return name, stub, rest
-        verbs = self.nouns.get(name, {})
-        if name not in self.entries or (rest and rest[0] in verbs):
+        if verbs := self.nouns.get(name):
             return name, Noun(name, self.about[name], verbs, self.shared), rest
-        command = self._load(self.entries[name])
-        if verbs:
-            command.epilog = "\n\n".join(
-                f"coord {name} {verb}: {entry.help}" for verb, entry in verbs.items()
-            )
-        return name, command, rest
+        return name, self._load(self.entries[name]), rest
 
     def _unknown(self, error: NoSuchCommand, rest: Sequence[str]) -> str:
         verb = error.command_name

@@ -158,7 +158,7 @@ def check_completed(connection: Connection, prepared: PreparedLanding, by_hand: 
 
 
 def _last_results(connection: Connection, landing: Landing) -> dict[str, CheckResult]:
-    """Return the last results for the tips that land, from a sweep, a landing, or `coord qa --plan`."""
+    """Return the last results for the tips that land, from a sweep, a landing, or `coord qa run --plan`."""
     found = {}
     every = [(part, one) for part in landing.parts for one in part.repos]
     for part, one in every:

@@ -74,5 +74,7 @@ def is_of_todos(plan_id: str) -> bool:
 
 def _check_again(subject: str) -> str:
     if subject == "base":
-        return "coord qa"
-    return f"coord qa --{'run' if RUN_ID.fullmatch(subject) else 'plan'} {subject}"
+        return "coord qa run"
+    if subject == "head":
+        return "coord qa ci"
+    return f"coord qa run --{'run' if RUN_ID.fullmatch(subject) else 'plan'} {subject}"

@@ -74,7 +74,6 @@ OPERATIONS: Mapping[str, Right] = {
     "read": Right.READ,
     "edit": Right.EDIT,
     "clear_checkpoints": Right.SWEEP,
-    "qa": Right.EXECUTE,
     "complete": Right.APPROVE,
     "land": Right.LAND,
     "revert": Right.LAND,

@@ -196,7 +196,7 @@ def test_a_red_criterion_stays_red_until_its_tree_is_mended_and_a_retry_complete
 
     assert done.states == {"A": "succeeded", "A.accept.2": "succeeded", "B": "succeeded"}, done.err
     assert statuses(testbed) == ["completed", "completed"]
-    (check,) = testbed.ok("show-qa", "last", "--json").json["checks"]
+    (check,) = testbed.ok("qa", "show", "last", "--json").json["checks"]
     assert (check["verdict"], check["commit"]) == ("green", mended)
     assert git(lib, "show", f"coord/{PLAN}:format") == "newer"
 

@@ -44,7 +44,7 @@ def add(testbed: Testbed, *todos: dict[str, Any]) -> None:
 
 
 def checks(testbed: Testbed) -> dict[str, tuple[str, bool]]:
-    report = testbed.coord("show-qa", "last", "--json").json
+    report = testbed.coord("qa", "show", "last", "--json").json
     return {check["todo"]: (check["verdict"], check["known"]) for check in report["checks"]}
 
 

@@ -1,4 +1,4 @@
-"""`coord ci` in the environment of a CI job: it checks the checkouts, and speaks to the runner."""
+"""`coord qa ci` in the environment of a CI job: it checks the checkouts, and speaks to the runner."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_job_checks_what_is_checked_out_and_speaks_to_its_runner(testbed: Test
         "GITHUB_STEP_SUMMARY": str(summary),
     }
 
-    red = testbed.coord("ci", "--json", **job)
+    red = testbed.coord("qa", "ci", "--json", **job)
 
     assert red.code == 3
     checks = {check["repo"]: check for check in red.json["checks"]}
@@ -59,21 +59,21 @@ def test_a_job_checks_what_is_checked_out_and_speaks_to_its_runner(testbed: Test
     assert len(commands) == 2
     assert summary.read_text().startswith("before\n### Quality checks: red")
 
-    gitlab = testbed.coord("ci", "--repo", "tool", GITLAB_CI="true")
+    gitlab = testbed.coord("qa", "ci", "--repo", "tool", GITLAB_CI="true")
     assert gitlab.code == 0
     suites = ElementTree.parse(testbed.folder / "coord-junit.xml").getroot()
     assert [suite.get("name") for suite in suites] == ["tool.qa"]
-    assert testbed.coord("ci", "--repo", "elsewhere").code == 2
+    assert testbed.coord("qa", "ci", "--repo", "elsewhere").code == 2
     # A check without a report of tests tells its failure in its output alone.
     testbed.write(repos={"lib": {"qa": [{"name": "lint", "run": "echo line 7 is too long; exit 1"}]}})
-    silent = testbed.coord("ci", **job)
+    silent = testbed.coord("qa", "ci", **job)
     assert silent.code == 3
     assert "line 7 is too long" in silent.out
     (annotation,) = (line for line in silent.err.splitlines() if line.startswith("::error "))
     assert annotation.endswith("%0Aline 7 is too long")
     assert summary.read_text().endswith("- `line 7 is too long`\n")
-    assert silent.out.count("line 7") == testbed.coord("show-qa").out.count("line 7") == 1
-    (check,) = testbed.coord("show-qa", "--json").json["checks"]
+    assert silent.out.count("line 7") == testbed.coord("qa", "show").out.count("line 7") == 1
+    (check,) = testbed.coord("qa", "show", "--json").json["checks"]
     assert check["output"] == ["line 7 is too long"]
     testbed.ok("down")
 

@@ -67,7 +67,7 @@ def test_what_is_approved_is_the_commit(bed: Testbed):
 def test_the_checkout_of_a_check_goes_with_its_run(bed: Testbed):
     bed.write([], repos={"api": {"prepare": PREPARE, "qa": "node_modules/jest"}})
     bed.up()
-    assert bed.ok("qa").code == 0
+    assert bed.ok("qa", "run").code == 0
 
     until(lambda: not [*(bed.folder / ".coord" / "checks").glob("*")])
     assert len(git(bed.folder / "api", "worktree", "list").splitlines()) == 1

@@ -97,7 +97,7 @@ def checks(done: Done) -> dict[str, tuple[str, bool]]:
 
 def test_green_checks_land_and_their_results_are_reused(swept: Testbed):
     edit(swept, lambda document: document["coordination"]["plans"][0].update(land={"method": "squash"}))
-    assert swept.ok("qa", "--plan", PLAN).code == 0
+    assert swept.ok("qa", "run", "--plan", PLAN).code == 0
     ran = list(swept.ledger)
     assert verdicts(swept) == {"lib": {"qa": "green"}, "app": {"unit": "green"}}
     assert preview(swept) == {"qa": True, "unit": True}

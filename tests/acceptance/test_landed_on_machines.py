@@ -96,7 +96,7 @@ def two(tmp_path: Path) -> Iterator[Two]:
 
 def verdicts(two: Two) -> dict[str, str]:
     """Return repository → verdict of its check on the change set."""
-    report = two.laptop.coord("qa", "--plan", PLAN, "--json").json
+    report = two.laptop.coord("qa", "run", "--plan", PLAN, "--json").json
     return {one["repo"]: one["verdict"] for one in report["checks"]}
 
 

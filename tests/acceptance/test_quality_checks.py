@@ -1,4 +1,4 @@
-"""Quality checks of repositories, run by `coord qa` and by a plan, on what a plan has made."""
+"""Quality checks of repositories, run by `coord qa run` and by a plan, on what a plan has made."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def checked(testbed: Testbed) -> Iterator[Testbed]:
 
 
 def test_checks_judge_the_base_and_the_change_set_and_are_not_repeated_for_the_same_trees(checked: Testbed):
-    base = checked.coord("qa", "--json")
+    base = checked.coord("qa", "run", "--json")
     assert (base.code, verdicts(base.json)) == (3, {"low": "red", "high": "skipped"})
     assert "qa.base.low.qa" in base.json["checks"][1]["why"]
 
     assert checked.sweep().code == 0
     tip = git(checked.folder / "low", "rev-parse", f"coord/{PLAN}")
-    first = checked.coord("qa", "--plan", PLAN, "--json", "--junit", "out.xml")
+    first = checked.coord("qa", "run", "--plan", PLAN, "--json", "--junit", "out.xml")
     assert (first.code, verdicts(first.json)) == (0, {"low": "green", "high": "green"})
     low, high = first.json["checks"]
     assert low["commit"] == tip
@@ -59,13 +59,13 @@ def test_checks_judge_the_base_and_the_change_set_and_are_not_repeated_for_the_s
     assert (checked.folder / "out.xml").read_text().count("<testsuite ") == 2
     ran = len(checked.ledger)
 
-    again = checked.ok("qa", "--plan", PLAN, "--json").json
+    again = checked.ok("qa", "run", "--plan", PLAN, "--json").json
     checks = checked.ok("list-runs", "--json").json[0]["run_id"]
     assert [bool(check["cached"]) for check in again["checks"]] == [True, True]
     assert checked.ledger[ran:] == []
-    assert verdicts(checked.ok("show-qa", "last", "--json").json) == verdicts(first.json)
+    assert verdicts(checked.ok("qa", "show", "last", "--json").json) == verdicts(first.json)
 
     refused = checked.coord("rollback", checks, "--yes")
     assert refused.code == 6
     assert git(checked.folder / "low", "rev-parse", f"coord/{PLAN}") == tip
-    assert checked.coord("qa", "nobody").code != 0
+    assert checked.coord("qa", "run", "nobody").code != 0

@@ -349,6 +349,7 @@ class Place:
             ),
             "commands.start": lambda: commands.start(commands.prepare("true", ALL_REPOS, all_repos=True)),
             "checks.run": lambda: checks.run(["api"]),
+            "checks.ci": lambda: checks.ci(repos=["api"]),
             "checks.make_ready": lambda: checks.make_ready(qa()),
             "checks.start": lambda: checks.start(qa()),
             "changes.adopt": lambda: coord.changes.adopt("PLAN-002", "web", "coord/PLAN-002"),

@@ -3,7 +3,7 @@
 | module | commands |
 |---|---|
 | `changes.py` | `changes`, `diff`, `discard`, `adopt`, `resolve` |
-| `checks.py` | `qa`, `show-qa`, `ci`: quality checks of repositories, and their results |
+| `checks.py` | `qa run`, `qa ci`, `qa show`: quality checks of repositories, and their results |
 | `requests.py` | `pr`: the pull requests of change sets |
 | `land.py` | `land`, `revert` |
 """

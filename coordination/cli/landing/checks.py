@@ -1,18 +1,17 @@
-"""`qa`, `show-qa` and `ci`: run the quality checks of repositories, and show their results."""
+"""`qa run|ci|show`: run the quality checks of repositories, and show their results."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from coordination.api import (
-    LAST,
     CheckOptions,
     CheckVerdict,
     CiJob,
@@ -20,25 +19,21 @@ from coordination.api import (
     annotations_of,
     checks_in_words,
     summary_of,
-    texts,
     write_junit,
 )
-from coordination.cli.command import command
-from coordination.cli.completion import plan_ids, repo_names, run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
-from coordination.cli.options.values import detach_option, of_repos
+from coordination.cli.options.values import detach_option
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_none, print_table
 from coordination.errors import UsageError
 from coordination.files import real_path
-from coordination.models import CheckKind
 from coordination.terminal import spelled
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
-    from coordination.api import CheckView, Document, RunView
+    from coordination.api import CheckView, Document, PreparedChecks, RunView
     from coordination.api.run import Run
 
 
@@ -54,77 +49,58 @@ junit_option = click.option(
 )
 
 
-@command("checks.run")
-@click.argument("repos", nargs=-1, metavar="[REPO]...", shell_complete=repo_names)
-@click.option("--plan", metavar="PLAN", shell_complete=plan_ids, help=texts.QA_PLAN)
-@click.option("--run", metavar="RUN", shell_complete=run_ids, help=texts.QA_RUN)
-@click.option("--base", is_flag=True, help=texts.QA_BASE)
-@click.option(
-    "--kind",
-    "kinds",
-    multiple=True,
-    type=click.Choice([kind.value for kind in CheckKind]),
-    help="Run only checks of this kind (default: all kinds).",
-)
-@click.option("--no-cache", is_flag=True, help=texts.QA_NO_CACHE)
 @junit_option
 @detach_option
 @as_json_option
-@click.pass_obj
-def qa(
-    call: CliContext,
-    repos: tuple[str, ...],
-    plan: str | None,
-    run: str | None,
-    base: bool,
-    kinds: tuple[str, ...],
-    no_cache: bool,
-    junit: Path | None,
-    detach: bool,
-    as_json: bool,
+def run(
+    call: CliContext, values: Mapping[str, Any], *, junit: Path | None, detach: bool, as_json: bool
 ) -> int:
-    """Without REPO, run those of all repositories that declare checks. Exit code 0: all are green. 2: a
-    repository declares no check. 3: one is red, could not run, or was skipped.
+    """Exit code 0: all are green. 2: a repository declares no check. 3: one is red, could not run, or was
+    skipped.
     """
+    prepared = call.coord.checks.prepare(CheckOptions(**values))
+
+    def end(report: QaReport) -> int:
+        return _show(report, junit, as_json=as_json)
+
+    return _follow(call, prepared, prepared.subject, end, detach=detach, as_json=as_json)
+
+
+def _follow(
+    call: CliContext,
+    prepared: PreparedChecks,
+    subject: str,
+    end: Callable[[QaReport], int],
+    *,
+    detach: bool = False,
+    as_json: bool = False,
+) -> int:
+    """Start a run of checks, follow it, and end with its report; return the exit code that this returns."""
     checks = call.coord.checks
-    prepared = checks.prepare(
-        CheckOptions(
-            repos=repos,
-            plan=plan,
-            run=run,
-            base=base,
-            kinds=tuple(map(CheckKind, kinds)),
-            no_cache=no_cache,
-        )
-    )
     ready = checks.make_ready(prepared)
     code = [SOME_FAILED]
 
     def start() -> Run:
         started = checks.start(ready)
         size = counted(len(ready.graph.todos), "todo")
-        click.echo(f"run {started.id} checks {ready.subject}: {size}", err=True)
+        click.echo(f"run {started.id} checks {subject}: {size}", err=True)
         if ready.unchecked:
             click.echo(f"· not checked, because they declare no check: {listed(ready.unchecked)}", err=True)
         return started
 
-    def end(_call: CliContext, run: Run, _view: RunView, **_: object) -> None:
-        report = checks.report(run.id).model_copy(update={"unchecked": ready.unchecked})
-        code[0] = _show(report, junit, as_json=as_json)
+    def ended(_call: CliContext, run: Run, _view: RunView, **_: object) -> None:
+        code[0] = end(checks.report(run.id).model_copy(update={"unchecked": ready.unchecked}))
 
-    return start_and_follow(call, start, detach=detach, as_json=as_json, ending=end, code=lambda _: code[0])
+    return start_and_follow(call, start, detach=detach, as_json=as_json, ending=ended, code=lambda _: code[0])
 
 
-@command("checks.report")
-@click.argument("run", default=LAST, shell_complete=run_ids)
 @junit_option
 @as_json_option
-@click.pass_obj
-def show_qa(call: CliContext, run: str, junit: Path | None, as_json: bool) -> int:
+def show(call: CliContext, values: Mapping[str, Any], *, junit: Path | None, as_json: bool) -> int:
     """Exit code 0: all are green. 3: one is not."""
-    report = call.coord.checks.report(run)
+    report = call.coord.checks.report(**values)
     if not report.checks and not as_json:
-        print_none(f"run {report.run_id} has no checks", "run some: coord qa")
+        print_none(f"run {report.run_id} has no checks", "run some: coord qa run")
         return SOME_FAILED
     return _show(report, junit, as_json=as_json)
 
@@ -178,54 +154,30 @@ def _failures(checks: Iterable[CheckView]) -> Iterable[str]:
 GITLAB_REPORT = Path("coord-junit.xml")
 
 
-@command()
-@click.argument("plan", required=False, shell_complete=plan_ids)
-@of_repos("Check REPO (default: those of PLAN, else all that have a checkout and checks).")
 @junit_option
 @as_json_option
-@click.pass_obj
-def ci(call: CliContext, plan: str | None, repos: tuple[str, ...], junit: Path | None, as_json: bool) -> int:
-    """Run quality checks in a CI job: those of the checked-out repositories, at their checked-out commits.
-    Without a Redis server of its own, the job uses the embedded one.
-
-    On GitHub, the results also become the summary and annotations of the job. On GitLab, they are written to
-    coord-junit.xml as JUnit XML: name this file under `artifacts: reports: junit`.
+def ci(call: CliContext, values: Mapping[str, Any], *, junit: Path | None, as_json: bool) -> int:
+    """On GitHub, the results also become the summary and annotations of the job. On GitLab, they are written
+    to coord-junit.xml as JUnit XML: name this file under `artifacts: reports: junit`.
 
     Exit code 0: all are green. 2: there is no checkout or no check. 3: one is red, could not run, or was
     skipped.
     """
-    job, checks = CiJob.of(os.environ), call.coord.checks
-    prepared = checks.make_ready(checks.prepare(checks.heads(repos, plan)))
-    code, reports = [SOME_FAILED], list[QaReport]()
+    job, checks, reports = CiJob.of(os.environ), call.coord.checks, list[QaReport]()
+    prepared = checks.prepare(checks.heads(**values))
 
-    def start() -> Run:
-        started = checks.start(prepared)
-        size = counted(len(prepared.graph.todos), "todo")
-        click.echo(f"run {started.id} checks {listed(prepared.graph.repos)}: {size}", err=True)
-        return started
-
-    def end(_call: CliContext, run: Run, _view: RunView, **_: object) -> None:
-        report = checks.report(run.id).model_copy(update={"unchecked": prepared.unchecked})
-        file = junit or (GITLAB_REPORT if job.gitlab else None)
-        if file:
-            write_junit(report, file)
+    def end(report: QaReport) -> int:
+        reports.append(report)
         if job.summary:
             _append(job.summary, summary_of(report))
-        if as_json:
-            print_json(report)
-        else:
-            print_report(report)
-        reports.append(report)
-        code[0] = 0 if report.verdict is CheckVerdict.GREEN else SOME_FAILED
+        return _show(report, junit or (GITLAB_REPORT if job.gitlab else None), as_json=as_json)
 
     with _no_commands(job):
-        done = start_and_follow(
-            call, start, detach=False, as_json=as_json, ending=end, code=lambda _: code[0]
-        )
+        code = _follow(call, prepared, listed(prepared.graph.repos), end, as_json=as_json)
     if job.github:
         for report in reports:
             _print_annotations(report, call.coord.document)
-    return done
+    return code
 
 
 @contextmanager

@@ -214,7 +214,7 @@ COMMANDS: Mapping[str, Command] = {
     "check": Command(
         operation="qa",
         act=lambda coord, form: coord.checks.run(plan=form["plan"]).id,
-        arguments=lambda form: ("qa", "--plan", form["plan"]),
+        arguments=lambda form: ("qa", "run", "--plan", form["plan"]),
         signed=True,
     ),
     "request": Command(

@@ -79,13 +79,10 @@ class CutQaReport(QaReport, Cut):
     """The checks of a run; `totals` and `repos` are complete."""
 
 
-@executes("Run quality checks", "checks.run")
-def coord_run_qa(
+@executes("Run quality checks", "qa.run")
+def coord_qa_run(
     session: Session,
-    repos: Annotated[
-        Items,
-        Field(description="Default: those of the plan or run, else all that declare checks."),
-    ] = None,
+    repos: Annotated[Items, Field(description=texts.QA_REPOS)] = None,
     plan: Annotated[str | None, Field(description=texts.QA_PLAN)] = None,
     run: Annotated[str | None, Field(description=texts.QA_RUN)] = None,
     base: Annotated[bool, Field(description=texts.QA_BASE)] = False,
@@ -93,7 +90,7 @@ def coord_run_qa(
     no_cache: Annotated[bool, Field(description=texts.QA_NO_CACHE)] = False,
     wait_s: Wait = 0,
 ) -> CutQaReport:
-    """Only `green` is good. Read the results with coord_get_qa(run=…) once coord_run_show(run=…, wait_s=60)
+    """Only `green` is good. Read the results with coord_qa_show(run=…) once coord_run_show(run=…, wait_s=60)
     says that the run has ended.
     """
     checks = session.coord.checks
@@ -107,8 +104,8 @@ def coord_run_qa(
     return cut(CutQaReport, report, CHECKS_SHOWN)
 
 
-@reads("Get quality checks", "checks.report")
-def coord_get_qa(session: Session, run: RunName = LAST, limit: Most = CHECKS_SHOWN) -> CutQaReport:
+@reads("Show quality checks", "qa.show")
+def coord_qa_show(session: Session, run: RunName = LAST, limit: Most = CHECKS_SHOWN) -> CutQaReport:
     return cut(CutQaReport, session.coord.checks.report(run), limit)
 
 

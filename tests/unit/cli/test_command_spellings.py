@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from coordination.cli.app import coord
 from coordination.cli.command_table import ADVANCED, COMMANDS, EVERYDAY, NOUNS
-from coordination.cli.groups import CommandTable, entries
+from coordination.cli.groups import entries
 from tests.unit.cli.conftest import Offered, Typed
 
 ROOT = click.Context(coord, info_name="coord")
@@ -94,6 +94,9 @@ def test_an_error_names_the_spelling_that_was_used(typed: Typed) -> None:
         (["history", "TODO-001"], "coord history search"),
         (["service-logs"], "coord service logs"),
         (["discard", "PLAN-001"], "coord plan discard"),
+        (["show-qa"], "coord qa show"),
+        (["ci"], "coord qa ci"),
+        (["qa", "api"], "coord qa run"),
         (["version"], "coord --version"),
         (["issue", "zzz"], "coord issue list, coord issue show"),
     ],
@@ -108,12 +111,8 @@ def test_an_unknown_word_gets_the_nearest_commands_and_the_help_to_look_at(
     assert "see: coord" in done.err
 
 
-def test_a_noun_that_is_a_command_too_is_listed_once_with_its_verbs(typed: Typed) -> None:
-    listed = [line for line in typed("--help").out.splitlines() if line.startswith("  qa ")]
-    assert ["run, ci, show" in line for line in listed] == [True]
-
-    verbs = typed("qa", "--help").out
-    assert [f"coord qa {verb}:" in verbs for verb in ("run", "ci", "show")] == [True] * 3
+def test_no_noun_is_a_command_too() -> None:
+    assert not coord.nouns.keys() & coord.entries.keys()
 
 
 def test_both_spellings_are_completed(offered: Offered) -> None:
@@ -124,32 +123,6 @@ def test_both_spellings_are_completed(offered: Offered) -> None:
     assert offered("checkpoint", "") == ["create", "list", "restore"]
     assert offered("help", "issue", "sh") == ["show"]
     assert "running" in offered("help", "run")
-
-
-def test_of_a_noun_that_is_a_command_too_a_known_verb_wins() -> None:
-    table = CommandTable(
-        name="coord",
-        families={
-            "Processes": {
-                "worker": ("processes.machine", "Serve repositories."),
-                "schema": ("files", "List the workers.", "worker list"),
-            }
-        },
-        everyday=(),
-        advanced=(),
-        about={"worker": "workers"},
-    )
-    context = click.Context(table, info_name="coord")
-
-    def resolved(*words: str) -> str | None:
-        name, command, rest = table.resolve_command(context, list(words))
-        if isinstance(command, click.Group):
-            name, command, _ = command.resolve_command(click.Context(command, parent=context), rest)
-        return command.name if command else name
-
-    assert (resolved("worker", "list"), resolved("worker", "there"), resolved("worker")) == (
-        "schema", "worker", "worker",
-    )  # fmt: skip
 
 
 def test_the_help_is_one_screen_and_names_every_command_once() -> None:
