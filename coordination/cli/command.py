@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from rich_click import RichCommand
-from rich_click import command as rich_command
+
+from coordination.cli.help_page import HelpfulCommand
 
 
-class OperationCommand(RichCommand):
+class OperationCommand(HelpfulCommand):
     """A command that shows the text of its operation as help, then the docstring of its own function.
 
     The text is read when the help is shown: executing a command does not import it.
@@ -62,7 +62,7 @@ def command(
     """Make a command of `coord`, or of a group. `operation`: its operation, such as `runs.sweep`; without one
     the docstring is the whole help.
     """
-    make = rich_command if group is None else group.command
+    make = click.command if group is None else group.command
     made: Callable[[Callable[..., Any]], click.Command] = make(
         name, cls=OperationCommand, operation=operation, **attributes
     )

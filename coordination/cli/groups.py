@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import click
 from click.exceptions import NoSuchCommand
-from rich_click import RichCommand, RichGroup
-from rich_click.rich_panel import RichCommandPanel, RichOptionPanel
 
+from coordination.cli.help_page import HelpfulCommand, HelpfulGroup
 from coordination.operation_index import INDEX, Indexed
 
 Families = Mapping[str, Mapping[str, str | tuple[str, ...]]]
@@ -79,7 +78,7 @@ def _entry_in_module(name: str, module: str, help_: str, noun_verb: str = "") ->
     return Entry(name, module, help_, noun, verb)
 
 
-class TableGroup(RichGroup):
+class TableGroup(HelpfulGroup):
     """A group of stubs, each with a line of help. Options of `coord` are also accepted after each command,
     so that users need not remember their place.
     """
@@ -89,7 +88,7 @@ class TableGroup(RichGroup):
 
     def add_stubs(self, rows: Iterable[tuple[str, str]]) -> None:
         for name, help_ in rows:
-            self.add_command(RichCommand(name=name, help=help_))
+            self.add_command(HelpfulCommand(name=name, help=help_))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -169,7 +168,7 @@ class Noun(TableGroup):
         )
         self.verbs, self.shared = verbs, shared
         self.add_stubs((verb, entry.help) for verb, entry in verbs.items())
-        self.add_panel(RichCommandPanel("Verbs", commands=list(verbs)))
+        self.panels = {"Verbs": list(verbs)}
         _accept(self, shared)
 
     def resolve_command(
@@ -289,23 +288,21 @@ class CommandTable(TableGroup):
         """Return the line of help of a command or noun."""
         return self.commands[name].help or ""
 
-    def help_on_all(self, ctx: Any) -> str:
+    def help_on_all(self) -> str:
         """Return the help that lists every command."""
-        formatter: Any = ctx.make_formatter()
-        self._write(ctx, formatter, {heading: list(names) for heading, names in self._families.items()})
-        for noun, verbs in self.nouns.items():
-            if own := [verb for verb, entry in verbs.items() if entry.has_one_spelling]:
-                group = Noun(noun, self.about[noun], verbs, self.shared)
-                panel = RichCommandPanel(f"coord {noun}", commands=own)
-                formatter.write(panel.render(group, ctx, formatter))
-        return str(formatter.getvalue()).strip("\n")
+        from coordination.cli.screen.tables import page, rows, section
 
-    def _write(self, ctx: Any, formatter: Any, panels: Mapping[str, Sequence[str]]) -> None:
-        options = [option.name or "" for option in self.get_params(ctx)]
-        formatter.write(RichOptionPanel("Options", options=options).render(self, ctx, formatter))
-        for heading, names in panels.items():
-            panel = RichCommandPanel(heading, commands=list(names))
-            formatter.write(panel.render(self, ctx, formatter))
+        families = [
+            section(heading, rows([(name, self._line(name)) for name in names], folds=True))
+            for heading, names in self._families.items()
+        ]
+        verbs = [
+            (f"{noun} {verb}", entry.help)
+            for noun, verbs in self.nouns.items()
+            for verb, entry in verbs.items()
+            if entry.has_one_spelling
+        ]
+        return page(*families, section("Nouns and their verbs", rows(verbs, folds=True)))
 
 
 def _commands(names: Iterable[str]) -> str:

@@ -48,7 +48,7 @@ def help(ctx: click.Context, topic: tuple[str, ...], every: bool) -> None:
     root = ctx.find_root()
     if every:
         with paged():
-            click.echo(_table(ctx).help_on_all(root))
+            click.echo(_table(ctx).help_on_all())
     elif not topic:
         print_page([_table(ctx).get_help(root)], section("Chapters: coord help CHAPTER", rows(_titles())))
     elif topic == (ADVANCED,):

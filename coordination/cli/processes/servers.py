@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich_click import RichGroup
 
 from coordination.api import DASHBOARD_PORT, dashboard_is_installed
 from coordination.cli.command import command
 from coordination.cli.context import CliContext, despite_quiet, warn
+from coordination.cli.help_page import HelpfulGroup
 from coordination.cli.options.values import listen_option, parse_address
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table
@@ -287,7 +287,7 @@ class TokenView:
     read_only: bool
 
 
-@click.group(cls=RichGroup, invoke_without_command=True)
+@click.group(cls=HelpfulGroup, invoke_without_command=True)
 @listen_option(DASHBOARD_PORT)
 @click.option(
     "--prefix", metavar="PATH", default="", help="The path below which a proxy serves it, like /coord."
@@ -332,9 +332,12 @@ def _tokens(call: CliContext) -> Tokens:
     return Tokens(call.coord.state)
 
 
-@dashboard.group(cls=RichGroup, no_args_is_help=True)
+@click.group(cls=HelpfulGroup, no_args_is_help=True)
 def token() -> None:
     """Manage the tokens with which people sign in at the dashboard. Only their hashes are stored."""
+
+
+dashboard.add_command(token)
 
 
 @command(group=token)
