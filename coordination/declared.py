@@ -98,6 +98,8 @@ class Option:
     """Smallest value of a number; a duration that has one is more than zero."""
     most: int | None = None
     """Largest value of a number."""
+    ahead: bool = False
+    """On the command line, a duration in place of the time counts from now on."""
     filters: bool = False
     """Values of a filter: on the command line also with commas in between, and never empty."""
     stdin: bool = False
@@ -223,8 +225,8 @@ class Operation:
     command: bool = True
     """False where an option of another command does it, such as `--dry-run`."""
     tool: bool | str = True
-    """False where agents cannot use it, because it reads or writes files, or their tool is made by hand. A
-    text is the name of the tool, where that is not `noun_verb`.
+    """False where agents cannot use it, because it reads or writes files or keys, or their tool is made by
+    hand. A text is the name of the tool, where that is not `noun_verb`.
     """
     for_agents: str = ""
     """Text that agents get in addition."""

@@ -577,4 +577,59 @@ INDEX: Mapping[str, Indexed] = {
         "forget_service",
         "forget_service",
     ),
+    "identity.init": Indexed(
+        "coordination.api.trust:TrustAdministration",
+        "Make a key with which this user signs: an Ed25519 key in ~/.config/coord",
+        "read",
+        "",
+        "identity.init",
+    ),
+    "identity.show": Indexed(
+        "coordination.api.trust:TrustAdministration",
+        "Show the public key of this user, as a line for trust files",
+        "read",
+        "",
+        "identity.show",
+    ),
+    "trust.add": Indexed(
+        "coordination.api.trust:TrustAdministration", "Trust the owner of a key", "read", "", "trust.add"
+    ),
+    "trust.revoke": Indexed(
+        "coordination.api.trust:TrustAdministration",
+        "Revoke a key, or all keys of a principal",
+        "read",
+        "",
+        "trust.revoke",
+    ),
+    "trust.grant": Indexed(
+        "coordination.api.trust:TrustAdministration", "Give a role to a principal", "read", "", "trust.grant"
+    ),
+    "trust.ungrant": Indexed(
+        "coordination.api.trust:TrustAdministration",
+        "Take a role from a principal",
+        "read",
+        "",
+        "trust.ungrant",
+    ),
+    "trust.list": Indexed(
+        "coordination.api.trust:TrustAdministration",
+        "List the principals of the trust file with their keys and roles",
+        "read",
+        "",
+        "trust.list",
+    ),
+    "trust.verify": Indexed(
+        "coordination.api.trust:TrustAdministration",
+        "Check that the trust file can be used, and that nobody else can change it",
+        "read",
+        "",
+        "trust.verify",
+    ),
+    "trust.break-glass": Indexed(
+        "coordination.api.trust:TrustAdministration",
+        "Declare an emergency: all rights except approve and override, for one hour",
+        "read",
+        "",
+        "trust.break-glass",
+    ),
 }

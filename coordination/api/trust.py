@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from coordination.declared import Column, Effect, Listing, Option, Table, operation
 from coordination.environment import actor
 from coordination.errors import CoordinationError, UsageError
 from coordination.events.records import append_step
+from coordination.models import SandboxKind
 from coordination.operations.state import state_folder
 from coordination.trust.administration import TrustEditor, key_state, review
 from coordination.trust.identity import (
@@ -28,8 +30,6 @@ from coordination.trust.trust_file import Kind, Principal, TrustFile, read_trust
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
-
-__all__ = ["Kind", "Role"]
 
 NOTIFY_S = 20.0
 """Seconds that notify_command may take."""
@@ -65,6 +65,18 @@ class EmergencyView:
 class KeyView:
     """A key of the trust file with its owner."""
 
+    shown: ClassVar = Table(
+        columns=(
+            Column("NAME"),
+            Column("KIND"),
+            Column("STATE"),
+            Column("UNTIL", of="valid_until"),
+            Column("ROLES", flexible=True, of=lambda key: "; ".join(key.roles) or "-"),
+            Column("FINGERPRINT"),
+        ),
+        none="nobody is trusted",
+        next_step='trust somebody: coord trust add "$(coord identity show)" --role ROLE',
+    )
     name: str
     kind: str
     fingerprint: str
@@ -87,6 +99,14 @@ class Verification:
     warnings: tuple[str, ...]
 
 
+Owner = Annotated[str, Option("The name of a principal.")]
+TheRole = Annotated[Role, Option("The name of a role.")]
+OfRepos = Annotated[
+    Collection[str],
+    Option("For this repository only (default: for all).", flag="--repo", completes="repo_names"),
+]
+
+
 class TrustAdministration:
     """The identity of this user and the trust file of this machine."""
 
@@ -95,11 +115,19 @@ class TrustAdministration:
 
     # The identity
 
-    def create_identity(self, name: str = "", *, replace: bool = False) -> tuple[IdentityView, bool]:
+    @operation("identity.init", Effect.PRIVATE, tool=False)
+    def create_identity(
+        self,
+        name: Annotated[str, Option("Your name in trust files (default: user@host).", flag="--name")] = "",
+        *,
+        replace: Annotated[
+            bool, Option("Make a new key in place of the present one, which is kept.", flag="--new-key")
+        ] = False,
+    ) -> tuple[IdentityView, bool]:
         """Make a key with which this user signs: an Ed25519 key in ~/.config/coord. An existing key is kept
         and used.
 
-        `replace`: make a new key in place of an existing one. Return the key, and whether it is new.
+        Return the key, and whether it is new.
 
         Raises UsageError.
         """
@@ -113,6 +141,7 @@ class TrustAdministration:
         choose_ssh_key(source)
         return self.identity()
 
+    @operation("identity.show", Effect.READS, tool=False)
     def identity(self) -> IdentityView:
         """Show the public key of this user, as a line for trust files.
 
@@ -153,9 +182,148 @@ class TrustAdministration:
             return None
         return holder.name if holder else None
 
+    # The trust file
+
+    @property
+    def path(self) -> Path:
+        return trust_path()
+
+    @operation("trust.add", Effect.PRIVATE, tool=False)
+    def add(
+        self,
+        line: Annotated[str, Option("The output of `coord identity show` there.")],
+        *,
+        name: Annotated[
+            str, Option("Name of its owner (default: the comment).", flag="--as", metavar="NAME")
+        ] = "",
+        kind: Annotated[Kind | None, Option("Kind of the owner (default: person).")] = None,
+        roles: Annotated[Collection[Role], Option("Give this role.", flag="--role")] = (),
+        repos: OfRepos = (),
+        valid_from: Annotated[
+            datetime | None,
+            Option("Accept the key from this time on.", flag="--from", metavar="TIME", ahead=True),
+        ] = None,
+        valid_until: Annotated[
+            datetime | None,
+            Option("Accept the key until this time.", flag="--until", metavar="TIME", ahead=True),
+        ] = None,
+        another_key: Annotated[bool, Option("Add a further key of a principal that has one.")] = False,
+    ) -> Listing[KeyView]:
+        """Trust the owner of a key.
+
+        Raises UsageError, Unsafe; Conflict if the key belongs to another principal or was revoked, if the
+        principal has other keys and `another_key` is false, or while another process edits the file.
+        """
+        if repos and not roles:
+            raise UsageError("a repository limits a role, and no role is given", "name it with --role")
+        added = self._edit(
+            "add",
+            lambda editor: editor.add(
+                line,
+                name,
+                kind=kind,
+                roles=tuple(roles),
+                repos=tuple(repos),
+                valid_from=valid_from,
+                valid_until=valid_until,
+                another_key=another_key,
+            ),
+        )
+        has_no_role = not added.grants and added.kind is not Kind.WORKER
+        note = f"{added.name} has no role yet: coord trust grant {added.name} ROLE" if has_no_role else ""
+        return Listing.of(self._keys_of(added), note)
+
+    @operation("trust.revoke", Effect.PRIVATE, tool=False)
+    def revoke(
+        self,
+        name: Annotated[
+            str,
+            Option("The fingerprint of a key, or the name of a principal.", metavar="NAME|FINGERPRINT"),
+        ],
+    ) -> tuple[KeyView, ...]:
+        """Revoke a key, or all keys of a principal. Their earlier signatures are refused, too.
+
+        Raises NotFound, Unsafe, UsageError; Conflict if there is no key to revoke.
+        """
+        return self._keys_of(self._edit("revoke", lambda editor: editor.revoke(name, datetime.now(UTC))))
+
+    @operation("trust.grant", Effect.PRIVATE, tool=False)
+    def grant(
+        self,
+        name: Owner,
+        role: TheRole,
+        *,
+        repos: OfRepos = (),
+        sandbox: Annotated[
+            SandboxKind | None,
+            Option("Run todos that are ordered by this role in a sandbox only, or not (default: unchanged)."),
+        ] = None,
+    ) -> tuple[KeyView, ...]:
+        """Give a role to a principal.
+
+        Raises NotFound, Unsafe, UsageError; Conflict if a role for all repositories would have to change for
+        some of them.
+        """
+        confined = None if sandbox is None else sandbox is SandboxKind.BUBBLEWRAP
+        change = self._edit("grant", lambda editor: editor.grant(name, role, tuple(repos), sandbox=confined))
+        return self._keys_of(change)
+
+    @operation("trust.ungrant", Effect.PRIVATE, tool=False)
+    def ungrant(self, name: Owner, role: TheRole, *, repos: OfRepos = ()) -> tuple[KeyView, ...]:
+        """Take a role from a principal.
+
+        Raises NotFound, Unsafe, UsageError; Conflict if a role for all repositories would have to be taken
+        away for some of them.
+        """
+        return self._keys_of(self._edit("ungrant", lambda editor: editor.ungrant(name, role, tuple(repos))))
+
+    def _edit(self, name: str, change: Callable[[TrustEditor], Principal]) -> Principal:
+        """Edit the trust file, and record the operation as an event."""
+        changed = change(TrustEditor(self.path, self._access.changed_folders()))
+        data = {"operation": name, "host": socket.gethostname()}
+        self._access.append_events([append_step("access.trust", changed.name, actor=actor(), data=data)])
+        return changed
+
+    def _keys_of(self, principal: Principal) -> tuple[KeyView, ...]:
+        return tuple(row for row in self.list_keys() if row.name == principal.name)
+
+    def read(self) -> TrustFile:
+        """Return the trust file. Raises Unsafe, UsageError."""
+        return read_trust(self.path, self._access.changed_folders())
+
+    @operation("trust.list", Effect.READS, tool=False)
+    def list_keys(self) -> list[KeyView]:
+        """List the principals of the trust file with their keys and roles. The file is
+        ~/.config/coord/trust.yaml, or COORD_TRUST_FILE.
+
+        Return a row for each key, or one for a principal without keys.
+        """
+        now = datetime.now(UTC)
+        return [row for principal in self.read().principals for row in _rows(principal, now)]
+
+    @operation("trust.verify", Effect.READS, tool=False)
+    def verify(self) -> Verification:
+        """Check that the trust file can be used, and that nobody else can change it.
+
+        Raises Unsafe, UsageError.
+        """
+        found = review(self.path, self._access.changed_folders(), datetime.now(UTC))
+        trust = self.read()
+        advice = (*found.errors, *found.warnings)
+        return Verification(
+            path=str(self.path),
+            principals=len(trust.principals),
+            keys=sum(len(principal.keys) for principal in trust.principals),
+            warnings=tuple(f"{words}: {hint}" for words, hint in advice),
+        )
+
     # Emergency access
 
-    def break_glass(self, reason: str) -> EmergencyView:
+    @operation("trust.break-glass", Effect.PRIVATE, tool=False)
+    def break_glass(
+        self,
+        reason: Annotated[str, Option("Say why; everybody sees it.", flag="--reason", metavar="TEXT")] = "",
+    ) -> EmergencyView:
         """Declare an emergency: all rights except approve and override, for one hour.
 
         It needs the role break-glass. notify_command notifies a second person at once, and everything that
@@ -225,49 +393,6 @@ class TrustAdministration:
         from coordination.trust.break_glass import end_emergency
 
         return end_emergency()
-
-    # The trust file
-
-    @property
-    def path(self) -> Path:
-        return trust_path()
-
-    def edit(self, operation: str, change: Callable[[TrustEditor], Principal]) -> Principal:
-        """Edit the trust file by a method of its editor, and record the operation as an event.
-
-        Raises what the method raises, Unsafe, UsageError, and Conflict while another process edits it.
-        """
-        changed = change(TrustEditor(self.path, self._access.changed_folders()))
-        data = {"operation": operation, "host": socket.gethostname()}
-        self._access.append_events([append_step("access.trust", changed.name, actor=actor(), data=data)])
-        return changed
-
-    def read(self) -> TrustFile:
-        """Return the trust file. Raises Unsafe, UsageError."""
-        return read_trust(self.path, self._access.changed_folders())
-
-    def list_keys(self) -> list[KeyView]:
-        """List the principals of the trust file with their keys and roles.
-
-        Return a row for each key, or one for a principal without keys.
-        """
-        now = datetime.now(UTC)
-        return [row for principal in self.read().principals for row in _rows(principal, now)]
-
-    def verify(self) -> Verification:
-        """Check that the trust file can be used, and that nobody else can change it.
-
-        Raises Unsafe, UsageError.
-        """
-        found = review(self.path, self._access.changed_folders(), datetime.now(UTC))
-        trust = self.read()
-        advice = (*found.errors, *found.warnings)
-        return Verification(
-            path=str(self.path),
-            principals=len(trust.principals),
-            keys=sum(len(principal.keys) for principal in trust.principals),
-            warnings=tuple(f"{words}: {hint}" for words, hint in advice),
-        )
 
 
 def _rows(principal: Principal, now: datetime) -> list[KeyView]:

@@ -14,7 +14,7 @@ Each command's module is imported when the command is called.
 | `files.py` | the file, and the demo |
 | `doctor.py` `health.py` | checks of machine, Redis and workers; health and disconnected repositories |
 | `locks.py` `messages.py` `contexts.py` | locks and circuit breakers, messages, shared values |
-| `trust.py` | identity and trust file |
+| `trust.py` | identity; emergency access |
 | `history.py` | events, listed and followed; the history of the file, trends |
 | `tracker/` | the records of the file: list, show, change, check |
 | `runs/` `following/` | runs: start and control; follow to their end |

@@ -80,10 +80,6 @@ COMMANDS: Families = {
     "Messages": {
         "subscribe": ("messages", "Receive the events of topics.", "topic subscribe"),
     },
-    "Trust": {
-        "identity": ("trust", "Make and show the key with which you sign runs, approvals and other orders."),
-        "trust": ("trust", "Edit the trust file of this machine."),
-    },
     "Processes": {
         "up": ("processes.machine", "Start server, worker, Flower and dashboard on this machine."),
         "down": ("processes.machine", "Stop the processes that were started for this file."),
@@ -124,6 +120,7 @@ NOUNS = {
     "ecosystem": "the file ecosystem.yaml",
     "event": "events of runs, locks and commands",
     "history": "the history of the file and of runs",
+    "identity": "the key with which you sign runs, approvals and other orders",
     "issue": "issues",
     "lock": "locks",
     "message": "messages",
@@ -136,6 +133,7 @@ NOUNS = {
     "service": "services",
     "template": "templates of plans",
     "todo": "todos",
+    "trust": "the trust file of this machine: the people and programs whose orders its workers execute",
     "topic": "topics, on which events are published",
 }
 """The plural of each noun, as its help names it."""

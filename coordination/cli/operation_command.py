@@ -25,6 +25,7 @@ from coordination.cli.completion import format_fields
 from coordination.cli.context import CliContext, confirm, despite_quiet, warn, yes_option
 from coordination.cli.options.values import (
     duration,
+    later,
     moment,
     moment_or_position,
     more_than_zero,
@@ -42,6 +43,7 @@ from coordination.errors import UsageError
 from coordination.terminal import spelled
 
 DRAWN: Mapping[str, str] = {
+    "trust.verify": "trust:print_verified",
     "history.search": "history:print_events",
     "history.trends": "history:print_trends",
     "lock.list": "locks:print_locks",
@@ -76,6 +78,9 @@ DRAWN: Mapping[str, str] = {
 }
 """Operation → the function that prints its result for people, where a table does not do."""
 HAND_MADE: Mapping[str, str] = {
+    "identity.init": "trust:init",
+    "identity.show": "trust:show",
+    "trust.break-glass": "trust:break_glass",
     "event.list": "history:event_list",
     "history.rebuild": "history:rebuild",
     "history.export": "history:export",
@@ -183,11 +188,22 @@ def _hand_made(operation: Operation, function: Callable[..., int | None]) -> cli
 def _help(operation: Operation) -> str:
     """Return the text of an operation and of its arguments."""
     arguments = (
-        f"{one.option.metavar.strip('[]') or one.name.upper()}: {one.option.text}"
+        f"{one.option.metavar.strip('[]') or one.name.upper()}: {_text(one)}"
         for one in operation.parameters
         if one.positional
     )
     return "\n\n".join([operation.text, *arguments])
+
+
+def _text(one: Parameter) -> str:
+    """Return the text of a parameter, with its values where they are few."""
+    return f"{one.option.text} {one_of(one.type).capitalize()}" if _is_word(one) else one.option.text
+
+
+def _argument_type(one: Parameter, words: Sequence[str]) -> click.ParamType[Any] | None:
+    if words:
+        return click.Choice(words, case_sensitive=False)
+    return click.Path(dir_okay=False, path_type=Path) if _is_path(one) else None
 
 
 def template_option(names: Sequence[str]) -> click.Option:
@@ -201,13 +217,16 @@ def template_option(names: Sequence[str]) -> click.Option:
 
 def parameter(one: Parameter) -> click.Parameter:
     complete = getattr(completion, one.option.completes) if one.option.completes else None
+    words = [each.value for each in one.type] if _is_word(one) else []
+    if words:
+        complete = complete or completion.enum_values(one.type)
     if one.positional:
         return click.Argument(
             [one.name],
             required=one.required,
             nargs=-1 if one.several else 1,
-            metavar=one.option.metavar or None,
-            type=click.Path(dir_okay=False, path_type=Path) if _is_path(one) else None,
+            metavar=one.option.metavar or (one.name.upper() if words else None),
+            type=_argument_type(one, words),
             shell_complete=complete,
         )
     flag = one.option.flag or f"--{one.name.replace('_', '-')}"
@@ -216,18 +235,15 @@ def parameter(one: Parameter) -> click.Parameter:
         default = None if one.optional else one.default
         return click.Option(names, is_flag=True, default=default, help=one.option.text)
     kind: click.ParamType[Any] | None = None
-    metavar, help_ = one.option.metavar, one.option.text
+    metavar, help_ = one.option.metavar, _text(one)
     if one.option.file:
         metavar, kind = "FILE", click.Path(allow_dash=True)
         help_ = f"{help_} Read it from FILE, - for standard input."
-    elif _is_word(one):
-        words = [each.value for each in one.type]
+    elif words:
         metavar = metavar or "WORD"
         kind = None if one.option.filters else click.Choice(words, case_sensitive=False)
-        complete = complete or completion.enum_values(one.type)
-        help_ = f"{help_} {one_of(one.type).capitalize()}"
     elif one.type in TIMES:
-        help_ = f"{help_} TIME: 2026-01-31, or 7d for 7 days ago."
+        help_ = f"{help_} TIME: 2026-01-31, or 7d for 7 days {'from now' if one.option.ahead else 'ago'}."
     elif one.type is int:
         metavar, kind = metavar or "N", click.IntRange(min=one.option.least, max=one.option.most)
     if one.option.filters:
@@ -254,6 +270,8 @@ def _converted_by(one: Parameter) -> Callable[..., Any] | None:
         return reading(one.option.reads)
     if one.type is timedelta and one.option.least:
         return more_than_zero
+    if one.option.ahead:
+        return later
     return CONVERTED.get(one.type)
 
 

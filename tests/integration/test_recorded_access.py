@@ -203,7 +203,7 @@ def test_an_emergency_is_told_at_once_and_marks_what_follows(
 
 
 def test_an_edit_of_the_trust_file_is_an_event(coord: Coord):
-    coord.trust.edit("grant", lambda editor: editor.grant("anna", Role.VIEWER))
+    coord.trust.grant("anna", Role.VIEWER)
 
     (event,) = recorded(coord)
     assert (event.kind, event.subject, event.data["operation"]) == ("access.trust", "anna", "grant")

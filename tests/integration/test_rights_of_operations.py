@@ -89,8 +89,8 @@ READS = {
     "runs": "events export get left_out list prepare_execute prepare_sweep preview_sweep review stats survey "
     "workplaces",
     "services": "list log outcome prepare reserve_workers show stop_here",
-    "trust": "break_glass choose_ssh_key create_identity edit end_break_glass identity list_keys read verify "
-    "worker_identity",
+    "trust": "add break_glass choose_ssh_key create_identity end_break_glass grant identity list_keys read "
+    "revoke ungrant verify worker_identity",
 }
 """Operations that change neither records nor runs nor shared values, and those for which the permissions of
 the operating system are enough: files and processes of this machine, the own identity, the trust file.

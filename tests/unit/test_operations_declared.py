@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # FastMCP takes 3 s to import, so tests import it when they r
 
 OWN_COMMANDS = {
     # processes and the terminal: no other front end has them
-    "acl", "completion", "dashboard", "demo", "down", "flower", "gateway", "help", "identity", "keeper",
-    "mcp", "metrics", "open", "steps", "trust", "up", "watch", "worker", "validate", "open-pr", "token",
+    "acl", "completion", "dashboard", "demo", "down", "flower", "gateway", "help", "keeper",
+    "mcp", "metrics", "open", "steps", "up", "watch", "worker", "validate", "open-pr", "token",
     "add", "list", "revoke", "grant", "ungrant", "delete", "export", "import", "stats",
     # they show several operations as one page
     "credential", "status",

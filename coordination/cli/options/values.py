@@ -115,6 +115,18 @@ def moment(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
         raise click.BadParameter(f"{text} is out of range") from error
 
 
+def later(ctx: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
+    """Convert a date, a time, or a duration from now. Without a zone it is local time."""
+    if text is None:
+        return None
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        length = duration(ctx, parameter, text)
+        return datetime.now(UTC) + (length or timedelta(0))
+    return moment(ctx, parameter, text)
+
+
 def moment_or_position(
     ctx: click.Context, parameter: click.Parameter, text: str | None
 ) -> str | datetime | None:

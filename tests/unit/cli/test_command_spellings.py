@@ -17,7 +17,7 @@ ROOT = click.Context(coord, info_name="coord")
 SPELLED = [entry for entry in entries(COMMANDS).values() if entry.noun]
 WITHOUT_NOUN = {
     "demo", "doctor", "completion", "help", "up", "down", "worker", "keeper", "acl", "steps",
-    "mcp", "identity", "trust",
+    "mcp",
     "gateway", "flower", "metrics", "credential", "dashboard", "open",
 }  # fmt: skip
 
