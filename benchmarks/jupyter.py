@@ -8,7 +8,7 @@ once; without it each repository has its seat, and the worker a thread for each.
 durations: the longer todos are, the less coord's share.
 
 How to read it. `bound` is what no schedule can beat by the times drawn, coord's work left out: the longest
-path, or the work over the seats. `forecast` is what `coord forecast` said before. `measured` is from the
+path, or the work over the seats. `forecast` is what `coord plan forecast` said before. `measured` is from the
 run's start to its end, and `ratio` is that to the bound. `bound_s` is coord's own: the same bound by the
 times measured, coord's share of each todo included; what is above that is waiting. The draw decides what
 levels cost: of the seeds 1 to 101 the one in the middle was taken, by simulation (levels 1.59 times the
@@ -89,7 +89,7 @@ def main(jobs: int | None, scale: float) -> None:
         place.plant(list(requires))
         for strategy in ("levels", "dataflow"):
             declare(place, requires, durations)  # anew: a sweep writes back what it completed
-            foreseen = place.ask("forecast", PLAN, *at_most)[f"{strategy}_h"] * 3600
+            foreseen = place.ask("plan", "forecast", PLAN, *at_most)[f"{strategy}_h"] * 3600
             run = place.ask("sweep", PLAN, "--strategy", strategy, *at_most)
             print(row(strategy, foreseen, run, least), flush=True)
     print(

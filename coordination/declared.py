@@ -106,6 +106,8 @@ class Option:
     """On the command line, `-` is standard input."""
     json: bool = False
     """On the command line, JSON, or else text."""
+    single: bool = False
+    """One text on the command line and for agents, where scripts may also give a sequence."""
     reads: str = ""
     """On the command line, the function of `cli.options.values` that reads its text."""
     tool: bool = True
@@ -412,7 +414,7 @@ def _parameter(
 ) -> Parameter:
     option = option_of(hint) or Option("")
     kind, optional = _without_none(hint)
-    kind, several = _item(kind)
+    kind, several = (str, False) if option.single else _item(kind)
     return Parameter(
         name=name,
         option=option,

@@ -77,6 +77,13 @@ INDEX: Mapping[str, Indexed] = {
         "",
         "qa.show",
     ),
+    "repo.exec": Indexed(
+        "coordination.api.generators:Commands",
+        "Run one command in many repositories",
+        "execute",
+        "execute",
+        "execute",
+    ),
     "context.get": Indexed(
         "coordination.api.contexts:Contexts", "Read a value that todos share", "read", "", "context.get"
     ),
@@ -155,6 +162,31 @@ INDEX: Mapping[str, Indexed] = {
         "release-lock",
         "",
         "breaker.reset",
+    ),
+    "plan.campaign": Indexed(
+        "coordination.api.generators:Generators",
+        "Create a plan that changes and checks many repositories",
+        "edit",
+        "",
+        "plan.campaign",
+    ),
+    "plan.create_from_template": Indexed(
+        "coordination.api.generators:Generators",
+        "Create a plan and its todos from a template, for the selected repositories",
+        "edit",
+        "",
+        "plan.create_from_template",
+        command=False,
+    ),
+    "template.list": Indexed(
+        "coordination.api.generators:Templates",
+        "List the templates of plans: those of the file, and those that come with coord",
+        "read",
+        "",
+        "template.list",
+    ),
+    "template.show": Indexed(
+        "coordination.api.generators:Templates", "Show a template of plans", "read", "", "template.show"
     ),
     "repo.health": Indexed(
         "coordination.api.health:HealthOperations",
@@ -252,6 +284,16 @@ INDEX: Mapping[str, Indexed] = {
         "read",
         "",
         "history.rebuild",
+    ),
+    "plan.graph": Indexed(
+        "coordination.api.planning:Planner",
+        "Show the dependency graph of a plan: levels, critical path, blocked todos and their blockers",
+        "read",
+        "",
+        "plan.graph",
+    ),
+    "plan.forecast": Indexed(
+        "coordination.api.planning:Planner", "Forecast a sweep of a plan", "read", "", "plan.forecast"
     ),
     "repo.list": Indexed(
         "coordination.api.records:Repositories", "List the repositories of the file", "read", "", "repo.list"

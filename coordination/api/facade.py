@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from coordination.api.changes import Changes
     from coordination.api.contexts import Contexts
     from coordination.api.exclusion import Breakers, Locks, Resources
-    from coordination.api.generators import Commands, Generators
+    from coordination.api.generators import Commands, Generators, Templates
     from coordination.api.health import HealthOperations
     from coordination.api.landing import Landings, QualityChecks
     from coordination.api.messages import Messages, Topics
@@ -148,6 +148,13 @@ class Facade(EcosystemAccess):
         from coordination.api.generators import Generators
 
         return Generators(self)
+
+    @opened_once
+    def template(self) -> Templates:
+        """Return the templates of plans."""
+        from coordination.api.generators import Templates
+
+        return Templates(self)
 
     @opened_once
     def commands(self) -> Commands:

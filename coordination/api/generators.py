@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from coordination.api import texts
+from coordination.api.parameters import AllRepos, PreviewPlan, SomeRepos, SweepIt, WithRoles, WithTags
 from coordination.api.planning import Sweep, SweepOptions
 from coordination.api.run import Run
 from coordination.api.runs import Runs
+from coordination.declared import Effect, Option, operation
 from coordination.errors import Unreachable, UsageError
 from coordination.frozen import FrozenModel
 from coordination.models import OnFailure, Template
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from coordination.runs.views.records import RunView
 
 
+PREVIEW_FIRST = "Call it with dry_run first. Run the plan with coord_run_sweep."
+TemplateName = Annotated[str, Option("A template's name.")]
 NOTES = "[coord] "
 """Prefix of a line that coord itself writes into a log."""
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -55,16 +60,30 @@ class Commands:
     def __init__(self, access: EcosystemAccess) -> None:
         self._access = access
 
+    @operation("repo.exec", Effect.EXECUTES, right="execute", event="execute", tool=False)
     def exec(
         self,
-        command: str | Sequence[str],
+        command: Annotated[
+            str | Sequence[str],
+            Option(
+                "Several words run without a shell, one alone runs in sh: -- 'git log | head'.",
+                metavar="-- COMMAND…",
+            ),
+        ],
         *,
-        repos: Collection[str] = (),
-        tags: Collection[str] = (),
-        roles: Collection[str] = (),
-        all_repos: bool = False,
-        jobs: int | None = None,
-        timeout: timedelta | None = None,
+        repos: SomeRepos = (),
+        tags: WithTags = (),
+        roles: WithRoles = (),
+        all_repos: AllRepos = False,
+        jobs: Annotated[int | None, Option(texts.JOBS, metavar="N", least=1)] = None,
+        timeout: Annotated[
+            timedelta | None,
+            Option(
+                "Stop the command in a repository after TIME: 90s, 10m, 2h (default: as for todos).",
+                metavar="TIME",
+                least=1,
+            ),
+        ] = None,
     ) -> Run:
         """Run one command in many repositories.
 
@@ -155,27 +174,63 @@ def _own(pieces: Iterable[str]) -> str:
     return "".join(found)
 
 
+class Templates:
+    """`coord.template`."""
+
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
+
+    @operation("template.list", Effect.READS)
+    def list(self) -> tuple[Template, ...]:
+        """List the templates of plans: those of the file, and those that come with coord."""
+        return templates_of(self._access.manager.document.ecosystem)
+
+    @operation("template.show", Effect.READS, tool=False)
+    def show(self, template: TemplateName) -> Template:
+        """Show a template of plans.
+
+        Raises NotFound.
+        """
+        return find_template(self._access.manager.document.ecosystem, template)
+
+
 class Generators:
     """`coord.generators`."""
 
     def __init__(self, access: EcosystemAccess) -> None:
         self._access = access
 
+    @operation("plan.campaign", Effect.ADDS, right="edit", for_agents=PREVIEW_FIRST)
     def campaign(
         self,
-        title: str,
+        title: Annotated[str, Option("The title of the plan.")],
         *,
-        repos: Collection[str] = (),
-        tags: Collection[str] = (),
-        roles: Collection[str] = (),
-        all_repos: bool = False,
-        run: str | Sequence[str] | None = None,
-        prompt: str | None = None,
-        check: str | Sequence[str] | None = None,
-        order: RepoOrder = RepoOrder.DEPS,
-        on_failure: OnFailure = OnFailure.CONTINUE,
-        sweep: bool = False,
-        dry_run: bool = False,
+        repos: SomeRepos = (),
+        tags: WithTags = (),
+        roles: WithRoles = (),
+        all_repos: AllRepos = False,
+        run: Annotated[
+            str | Sequence[str] | None,
+            Option("Change each repository by this command for sh.", single=True, metavar="COMMAND"),
+        ] = None,
+        prompt: Annotated[
+            str | None, Option("Change each repository by an agent with this prompt.", metavar="TEXT")
+        ] = None,
+        check: Annotated[
+            str | Sequence[str] | None,
+            Option(
+                "Check each change by this command for sh, which must change no file (default: the declared "
+                "`qa`).",
+                single=True,
+                metavar="COMMAND",
+            ),
+        ] = None,
+        order: Annotated[
+            RepoOrder, Option("Order of the repositories (default: deps, as they depend on each other).")
+        ] = RepoOrder.DEPS,
+        on_failure: Annotated[OnFailure, Option("Default: continue.")] = OnFailure.CONTINUE,
+        sweep: SweepIt = False,
+        dry_run: PreviewPlan = False,
     ) -> GeneratedPlan:
         """Create a plan that changes and checks many repositories.
 
@@ -202,29 +257,26 @@ class Generators:
         )
         return self._swept(made) if sweep and made.written else made
 
-    def templates(self) -> tuple[Template, ...]:
-        """List the templates of plans: those of the file, and those that come with coord."""
-        return templates_of(self._access.manager.document.ecosystem)
-
-    def template(self, name: str) -> Template:
-        """Show a template of plans.
-
-        Raises NotFound.
-        """
-        return find_template(self._access.manager.document.ecosystem, name)
-
+    @operation(
+        "plan.create_from_template",
+        Effect.ADDS,
+        right="edit",
+        command=False,
+        for_agents=PREVIEW_FIRST,
+    )
     def create_plan_from_template(
         self,
-        template: str,
-        values: Mapping[str, object] = MappingProxyType({}),
+        template: TemplateName,
+        values: Annotated[dict[str, Any] | None, Option("Parameter of the template: its value.")] = None,
         *,
-        repos: Collection[str] = (),
-        tags: Collection[str] = (),
-        roles: Collection[str] = (),
-        all_repos: bool = False,
+        repos: SomeRepos = (),
+        tags: WithTags = (),
+        roles: WithRoles = (),
+        all_repos: AllRepos = False,
+        title: Annotated[str | None, Option("Replaces the title of the template.")] = None,
         fields: Mapping[str, Any] = MappingProxyType({}),
-        sweep: bool = False,
-        dry_run: bool = False,
+        sweep: SweepIt = False,
+        dry_run: PreviewPlan = False,
     ) -> GeneratedPlan:
         """Create a plan and its todos from a template, for the selected repositories.
 
@@ -234,10 +286,11 @@ class Generators:
         Raises NotFound for an unknown template and where no repository matches; UsageError for wrong or
         missing values; PlanRefused for dependencies in a circle; Conflict where an open plan has the title.
         """
-        found = self.template(template)
+        found = find_template(self._access.manager.document.ecosystem, template)
+        fields = {"title": title, **fields} if title else fields
         wanted = Selectors(repos=repos, tags=tags, roles=roles)
         made = self._access.manager.generate_plan(
-            found, values, wanted, all_repos=all_repos, fields=fields, write=not dry_run
+            found, values or {}, wanted, all_repos=all_repos, fields=fields, write=not dry_run
         )
         return self._swept(made) if sweep and made.written else made
 

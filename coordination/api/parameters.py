@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Annotated
 
@@ -70,6 +71,19 @@ OfAssignee = Annotated[
 OfLabel = Annotated[
     tuple[str, ...], Option("Select records with this label.", filters=True, completes="labels")
 ]
+SomeRepos = Annotated[
+    Collection[str], Option("Select these repositories.", flag="--repo", completes="repo_names")
+]
+WithTags = Annotated[
+    Collection[str], Option("Select the repositories with one of these tags.", flag="--tag", completes="tags")
+]
+WithRoles = Annotated[
+    Collection[str],
+    Option("Select the repositories with one of these roles.", flag="--role", completes="roles"),
+]
+AllRepos = Annotated[bool, Option("Select all repositories of the file.", flag="--all")]
+SweepIt = Annotated[bool, Option("Run the plan at once.", for_agents="The answer has its run_id.")]
+PreviewPlan = Annotated[bool, Option("Show what would be created; write nothing.")]
 Cascade = Annotated[bool, Option("Delete also its parts, and every reference to it.")]
 OfUnlanded = Annotated[
     UnlandedWork | None,

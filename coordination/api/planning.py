@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from coordination.api.parameters import PlanId
+from coordination.declared import Effect, Option, operation
 from coordination.errors import CoordinationError, Unreachable
 from coordination.files import is_folder, is_there
 from coordination.git import base_tip, why_unusable
 from coordination.models import OnFailure, RewriteAction, Strategy, TodoStatus
+from coordination.planner.forecast import Forecast, forecast
 from coordination.planner.graph import PlanGraph, build, with_finished
 from coordination.planner.selection import ALL, Selectors, find_plan
 from coordination.runs.records import TodoState
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from coordination.changes.discard import Discarded
     from coordination.ecosystem.document import Document
     from coordination.models import Ecosystem
-    from coordination.planner.forecast import Forecast
     from coordination.rewrites import Matches
     from coordination.runs.change_sets.records import TakenOver
     from coordination.runs.connection import Connection
@@ -56,7 +58,8 @@ class Planner:
         coordination = ecosystem.coordination.model_copy(update={"todos": todos})
         return ecosystem.model_copy(update={"coordination": coordination})
 
-    def graph(self, plan: str, wanted: Selectors = ALL) -> PlanGraph:
+    @operation("plan.graph", Effect.READS, tool=False)
+    def graph(self, plan: PlanId, wanted: Selectors = ALL) -> PlanGraph:
         """Show the dependency graph of a plan: levels, critical path, blocked todos and their blockers.
 
         `wanted`: only a part of the plan. Durations of earlier runs count where a Redis answers at once.
@@ -105,17 +108,35 @@ class Planner:
             logger.info("no durations of the history: %s", error)
             return graph
 
-    def forecast(self, plan: str, wanted: Selectors = ALL, *, max_parallel: int | None = None) -> Forecast:
-        """Forecast a sweep of a plan: its hours under each strategy, the strategy that it would take and why,
-        and the bottlenecks. Todos without an estimate count with the past durations of similar todos.
+    @operation("plan.forecast", Effect.READS, for_agents="Nothing is started.")
+    def forecast(
+        self,
+        plan: PlanId,
+        wanted: Selectors = ALL,
+        *,
+        max_parallel: Annotated[
+            int | None,
+            Option(
+                "Assume at most N todos at once (default: the workers' slots; without any, one per "
+                "repository).",
+                flag="--jobs",
+                metavar="N",
+                least=1,
+            ),
+        ] = None,
+    ) -> PlanForecast:
+        """Forecast a sweep of a plan. It names the hours under each strategy, the strategy that it would take
+        and why, and the bottlenecks. Todos without an estimate count with the past durations of similar
+        todos. A plan that is finished, wholly or in part, is shown with the hours it took and those that
+        remain.
 
         `wanted`: only a part of the plan. `max_parallel`: how many todos at once.
         """
-        return self.forecast_graph(self.graph(plan, wanted), max_parallel=max_parallel)
+        graph = self.graph(plan, wanted)
+        foreseen = self.forecast_graph(graph, max_parallel=max_parallel)
+        return PlanForecast(**vars(foreseen), progress=self.progress(plan), graph=graph)
 
     def forecast_graph(self, graph: PlanGraph, *, max_parallel: int | None = None) -> Forecast:
-        from coordination.planner.forecast import forecast
-
         slots = self._access.at_once(graph.repos, max_parallel or graph.plan.max_parallel)
         return forecast(graph, max_parallel=slots, margin=self._access.settings.levels_margin)
 
@@ -300,6 +321,18 @@ class PlanProgress:
     def remaining(self) -> int:
         """Return the number of todos that are not finished."""
         return self.todos - self.completed - self.cancelled
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanForecast(Forecast):
+    """The forecast of what remains of a plan."""
+
+    progress: PlanProgress
+    graph: PlanGraph
+
+    def data(self) -> dict[str, Any]:
+        """Return the figures, without the graph."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "graph"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -184,7 +184,7 @@ class PlanRecordView(LinkedView):
 
     @property
     def more(self) -> Mapping[str, Any]:
-        return {"todos": self.todos, **dict(self.chains)}
+        return {"todos": tuple(map(presentable, self.todos)), **dict(self.chains)}
 
 
 @dataclass(frozen=True, kw_only=True)

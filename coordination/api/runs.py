@@ -69,7 +69,7 @@ class Runs(Decisions):
         event="sweep",
         for_agents="The run continues independently of this session: follow it with coord_run_show(run=…, "
         "wait_s=60) until its status is no longer running. coord_land_plan lands its work. Call "
-        "coord_forecast_plan first for a preview.",
+        "coord_plan_forecast first for a preview.",
     )
     def sweep(
         self,
@@ -146,7 +146,8 @@ class Runs(Decisions):
                 else [f"{t}: {why}" for t, why in graph.blocked.items()]
             )
             raise Blocked(
-                f"no todo of {plan} can start: {'; '.join(whys)}", f"show the whole plan: coord graph {plan}"
+                f"no todo of {plan} can start: {'; '.join(whys)}",
+                f"show the whole plan: coord plan graph {plan}",
             )
         return self.start(self.make_ready(sweep), accept)
 

@@ -27,6 +27,7 @@ PARTS = {
     "resource": "coordination.api.exclusion:Resources",
     "breaker": "coordination.api.exclusion:Breakers",
     "generators": "coordination.api.generators:Generators",
+    "template": "coordination.api.generators:Templates",
     "health": "coordination.api.health:HealthOperations",
     "message": "coordination.api.messages:Messages",
     "topic": "coordination.api.messages:Topics",
@@ -83,21 +84,7 @@ FORCE = "Complete it although something is missing; needs a reason."
 FORCE_REASON = "Say why it is forced; the history keeps it."
 
 # Repositories and todos of a plan
-TODOS_OF_REPOS = "Select the todos of these repositories."
-TODOS = "Select these todos."
 TIMEOUT = "Stop it after this time: 90s, 10m, 1h."
-SOME_REPOS = "Select these repositories."
-TAGS = "Select the repositories with one of these tags."
-ROLES = "Select the repositories with one of these roles."
-ALL_REPOS = "Select all repositories of the file."
-CHANGE_COMMAND = "Change each repository by this command for sh."
-CHANGE_PROMPT = "Change each repository by an agent with this prompt."
-CHECK_COMMAND = (
-    "Check each change by this command for sh, which must change no file (default: the declared `qa`)."
-)
-ORDER = "Order of the repositories (default: deps, as they depend on each other):"
-PREVIEW_PLAN = "Show what would be created; write nothing."
-SWEEP = "Run the plan at once."
 
 # Runs
 JOBS = "Run at most this many todos at once (default: the workers' slots)."

@@ -22,8 +22,6 @@ COMMANDS: Families = {
         "list-todos": "todo.list",
         "show-todo": "todo.show",
         "list-plans": "plan.list",
-        "list-templates": ("runs.campaign", "List the templates of plans."),
-        "show-template": ("runs.campaign", "Show a template of plans."),
         "list-deps": "dep.list",
         "check-deps": "dep.check",
         "export": (
@@ -31,8 +29,6 @@ COMMANDS: Families = {
             "Export the records of the file as CSV, JSON or Markdown.",
             "ecosystem export",
         ),
-        "graph": ("runs.forecast", "Show the dependency graph of a plan.", "plan graph"),
-        "forecast": ("runs.forecast", "Forecast a sweep of a plan.", "plan forecast"),
     },
     "Change the file": {
         "create-issue": "issue.create",
@@ -44,15 +40,11 @@ COMMANDS: Families = {
         ),
         "create-todo": "todo.create",
         "complete-todo": "todo.complete",
-        "campaign": (
-            "runs.campaign",
-            "Create a plan that changes and checks many repositories.",
-            "plan campaign",
-        ),
+        "campaign": "plan.campaign",
     },
     "Runs": {
         "sweep": "run.sweep",
-        "exec": ("runs.campaign", "Run one command in many repositories.", "repo exec"),
+        "exec": "repo.exec",
         "retry": "run.retry",
         "changes": "plan.changes",
         "land": (

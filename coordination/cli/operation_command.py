@@ -62,6 +62,8 @@ DRAWN: Mapping[str, str] = {
     "todo.show": "tracker.pages:print_todo",
     "plan.list": "tracker.lists:print_plans",
     "plan.show": "tracker.pages:print_plan",
+    "plan.forecast": "runs.forecast:print_forecast",
+    "template.show": "runs.campaign:print_template",
     "dep.show": "tracker.pages:print_dependency",
     "repo.status": "tracker.status:print_status",
     "ecosystem.status": "tracker.status:print_ecosystem",
@@ -87,6 +89,9 @@ HAND_MADE: Mapping[str, str] = {
     "history.import": "history:import_",
     "issue.close": "tracker.edits:close",
     "todo.complete": "tracker.edits:complete",
+    "plan.campaign": "runs.campaign:campaign",
+    "plan.graph": "runs.forecast:graph",
+    "repo.exec": "runs.campaign:exec_",
     "plan.validate": "tracker.plans:validate",
     "repo.blocking": "tracker.status:blocking",
     "dep.check": "tracker.dependencies:check",
@@ -208,7 +213,7 @@ def _argument_type(one: Parameter, words: Sequence[str]) -> click.ParamType[Any]
 
 def template_option(names: Sequence[str]) -> click.Option:
     return click.Option(
-        ["--format", "template"],
+        ["--format", "format_"],
         metavar="TEMPLATE",
         help="Print a line for each record, e.g. '{id} {status}'.",
         shell_complete=format_fields(names),
@@ -277,9 +282,9 @@ def _converted_by(one: Parameter) -> Callable[..., Any] | None:
 
 def _callback(operation: Operation) -> Callable[..., int]:
     def call(
-        obj: CliContext, as_json: bool, template: str | None = None, yes: bool = False, **given: Any
+        obj: CliContext, as_json: bool, format_: str | None = None, yes: bool = False, **given: Any
     ) -> int:
-        form = _form(operation, as_json=as_json, template=template)
+        form = _form(operation, as_json=as_json, template=format_)
         values = _values(operation, given)
         result = operation.call(
             part_of(obj.coord, operation), values, lambda question, _: confirm(question, yes=yes)

@@ -24,7 +24,7 @@ _HEAD = """\
 # The repositories that work together here, and the work that runs across them.
 #
 #   coord validate              check this file
-#   coord forecast {plan}     show what would run, in which order, for how long
+#   coord plan forecast {plan}     show what would run, in which order, for how long
 #   coord sweep {plan}        run it
 
 """

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from coordination.api import (
-    Forecast,
-    GeneratedPlan,
     RunView,
 )
 from coordination.api.generators import RepoOutput
-from coordination.api.planning import PlanProgress
 from coordination.frozen import FrozenModel
 from coordination.models import presentable
 
@@ -36,10 +32,6 @@ class Cut(FrozenModel):
     """List → number of omitted items; coord_list_todos and the other list tools return them in pages."""
 
 
-class CutGeneratedPlan(GeneratedPlan, Cut):
-    """A plan and its todos, as a generator has made them."""
-
-
 class CutExec(RunView, Cut):
     """A run of one command in many repositories, with the end of its output in each of them."""
 
@@ -48,15 +40,6 @@ class CutExec(RunView, Cut):
 
 class CutRun(RunView, Cut):
     """A run; `counts` are complete."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CutForecast(Forecast):
-    """Duration of a plan under each strategy, and its bottlenecks."""
-
-    progress: PlanProgress
-    left_out: dict[str, int]
-    """Number of omitted items of the critical path."""
 
 
 TODOS_SHOWN = 100
@@ -94,14 +77,6 @@ def cut_lists(answer: Any, limit: int, whole: Collection[str] = ()) -> dict[str,
     }
     left_out = {name: len(value) - limit for name, value in long.items()}
     return {**found, **{name: value[:limit] for name, value in long.items()}, "left_out": left_out}
-
-
-def cut_forecast(foreseen: Forecast, progress: PlanProgress, limit: int) -> CutForecast:
-    """Return a forecast with the first items of its critical path: it may be all of the plan."""
-    path = foreseen.critical_path
-    left_out = {"critical_path": len(path) - limit} if len(path) > limit else {}
-    whole = {field.name: getattr(foreseen, field.name) for field in fields(foreseen)}
-    return CutForecast(**{**whole, "critical_path": path[:limit]}, progress=progress, left_out=left_out)
 
 
 def duration(seconds: float | None) -> timedelta | None:

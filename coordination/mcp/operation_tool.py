@@ -38,8 +38,11 @@ from coordination.mcp.session import Session
 from coordination.models import parse_duration
 from coordination.operation_index import INDEX
 
-CUT = frozenset({"repo.status", "ecosystem.status", "plan.validate"})
-"""Operations whose result has long lists, of which a tool returns the first items."""
+CUT = {
+    **dict.fromkeys(("repo.status", "ecosystem.status", "plan.validate", "plan.forecast"), 30),
+    **dict.fromkeys(("plan.campaign", "plan.create_from_template"), TODOS_SHOWN),
+}
+"""Operation whose result has long lists → number of items of each that its tool returns by default."""
 WHOLE = ("repos", "breakers")
 """Lists that are never cut."""
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
@@ -92,7 +95,7 @@ def _function(operation: Operation, session: Session) -> Callable[..., ToolResul
     pages = pages and operation.result is not str
     cuts = operation.name in CUT
     if cuts:
-        parameters.append(_keyword("limit", Most, 30))
+        parameters.append(_keyword("limit", Most, CUT[operation.name]))
     if pages:
         parameters += [_keyword("limit", Limit, 100), _keyword("offset", Offset, 0)]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

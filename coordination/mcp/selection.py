@@ -18,7 +18,7 @@ CORE = frozenset(
         *("list_issues", "get_issue", "create_issue", "update_issue", "close_issue", "get_blocking_issues"),
         *("list_todos", "get_todo", "create_todo", "complete_todo", "list_plans"),
         *("list_dependencies", "check_dependencies", "get_repo_status", "get_ecosystem_status"),
-        *("forecast_plan", "run_sweep", "run_list", "run_show", "run_logs", "run_retry", "history_search"),
+        *("plan_forecast", "run_sweep", "run_list", "run_show", "run_logs", "run_retry", "history_search"),
     )
 )
 """The tools of the specification, and those that execute a plan and follow it."""

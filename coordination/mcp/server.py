@@ -34,12 +34,12 @@ from coordination.mcp.middleware import Arguments, Roles
 from coordination.mcp.operation_tool import operation_tools
 from coordination.mcp.selection import EVERY, Selection
 from coordination.mcp.session import Session
-from coordination.mcp.tools import changes, coordination, generators, runs, tracker
+from coordination.mcp.tools import changes, coordination, generators, runs
 from coordination.models import HIDDEN, SECRET, Plan, Repo, presentable_url
 from coordination.settings import Settings
 
 PATH = "/mcp"
-MODULES = (tracker, generators, runs, changes, coordination)
+MODULES = (generators, runs, changes, coordination)
 """The modules of the tools, in their order."""
 
 
@@ -68,7 +68,7 @@ coord stores the issues, plans, todos and dependencies of many git repositories 
 and executes plans with workers.
 
 Begin with coord_get_ecosystem_status, coord_list_plans and coord_list_todos. A todo belongs to one
-repository. `blocked_by` orders todos, also across repositories. coord_forecast_plan estimates the duration
+repository. `blocked_by` orders todos, also across repositories. coord_plan_forecast estimates the duration
 of a plan without starting it. coord_run_sweep starts a run and returns at once. Follow the run with
 coord_run_show(run=…, wait_s=60) until it ends; its succeeded todos are then marked as completed in the file.
 Its commits are on the branch of the plan in each repository; coord_land_plan lands them. If a todo fails,
@@ -194,7 +194,7 @@ Follow these steps:
 5. Call coord_create_todo for each, in that order, with `plan`, `repo`, `task`, `estimated_hours`,
    `acceptance_criteria`, `blocked_by` (the ids of the todos that must be finished before), and `run` if a
    command does the work. Without a command, the configured agent does it.
-6. Call coord_forecast_plan and show the order and the duration to the user. Only if the user agrees, call
+6. Call coord_plan_forecast and show the order and the duration to the user. Only if the user agrees, call
    coord_run_sweep, then follow the run with coord_run_show.
 """
 

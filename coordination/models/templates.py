@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from coordination.declared import Column, Table
 from coordination.models.execution import (
     Action,
     CacheRules,
@@ -213,8 +214,21 @@ class RepoOrder(Word):
     """No repository waits for another."""
 
 
+def _named(parameter: Parameter) -> str:
+    return parameter.name if parameter.is_required else f"[{parameter.name}]"
+
+
 class Template(Record):
     """A plan with parameters, from which coord generates plans and todos."""
+
+    shown: ClassVar = Table(
+        columns=(
+            Column("TEMPLATE", of="name"),
+            Column("PARAMETERS", of=lambda one: ", ".join(map(_named, one.parameters))),
+            Column("DESCRIPTION", flexible=True, folds=True),
+        ),
+        none="there is no template",
+    )
 
     name: Id
     description: str = ""

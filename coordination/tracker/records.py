@@ -42,6 +42,10 @@ class GeneratedPlan(FrozenModel):
     run_id: str | None = None
     """The run that was started of it."""
 
+    def data(self) -> GeneratedPlan:
+        """Return it without secrets of its todos."""
+        return self.model_copy(update={"todos": tuple(map(presentable, self.todos))})
+
 
 class DeletePreview(FrozenModel):
     """Consequences of a deletion."""

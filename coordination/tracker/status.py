@@ -89,7 +89,7 @@ def repo_status(document: Document, view: Joined, repo: Repo) -> RepoStatus:
     """Return the status of a repository. `view`: the records of the document, joined with live runs."""
     ecosystem = view.ecosystem
     relations = Relations(ecosystem)
-    todos = [todo for todo in TODO.all(ecosystem) if todo.repo == repo.name]
+    todos = [presentable(todo) for todo in TODO.all(ecosystem) if todo.repo == repo.name]
     issues = [issue for issue in ISSUE.all(ecosystem) if repo.name in issue.repos]
     named = {todo.plan for todo in todos if todo.status in OPEN}
     plans = [plan for plan in PLAN.all(ecosystem) if repo.name in plan.repos or plan.id in named]
@@ -114,7 +114,8 @@ def repo_status(document: Document, view: Joined, repo: Repo) -> RepoStatus:
 
 def ecosystem_status(document: Document, view: Joined, today: date) -> EcosystemStatus:
     """Return the status of everything. `view`: the records of the document, joined with live runs."""
-    ecosystem, declared, todos = view.ecosystem, view.ecosystem.coordination, TODO.all(view.ecosystem)
+    ecosystem, declared = view.ecosystem, view.ecosystem.coordination
+    todos = tuple(map(presentable, TODO.all(ecosystem)))
     relations = Relations(ecosystem)
     ready, blocked = _ready(todos, relations, view.queued), _blocked(todos, relations, view.queued)
     return EcosystemStatus(

@@ -65,14 +65,14 @@ def find_template(ecosystem: Ecosystem, name: str) -> Template:
     by_name = {template.name: template for template in templates_of(ecosystem)}
     if name not in by_name:
         raise NotFound(
-            f"there is no template {name!r}{did_you_mean(name, by_name)}", "list them: coord list-templates"
+            f"there is no template {name!r}{did_you_mean(name, by_name)}", "list them: coord template list"
         )
     return by_name[name]
 
 
 def read_values(template: Template, arguments: Mapping[str, object]) -> Values:
     """Return the text of every parameter. Raises UsageError with all problems at once."""
-    see = f"see its parameters: coord show-template {template.name}"
+    see = f"see its parameters: coord template show {template.name}"
     parameters = {parameter.name: parameter for parameter in template.parameters}
     problems = [
         f"there is no parameter {name!r}{did_you_mean(name, parameters)}"

@@ -105,11 +105,11 @@ SOME: Mapping[str, object] = {"tags": ["py"], "dry_run": True}
 @pytest.mark.parametrize(
     ("tool", "arguments", "expected"),
     [
-        ("coord_campaign", {"title": "Say", "run": "true", "check": "true", **SOME}, 4),
-        ("coord_campaign", {"title": "Ask", "prompt": "Is it?", "repos": "web", "dry_run": True}, 1),
-        ("coord_create_plan_from_template", {"template": "review", "values": {"question": "?"}, **SOME}, 2),
-        ("coord_exec", {"command": "cat README", "tags": "py"}, 2),
-        ("coord_exec", {"command": ["cat", "README"], "all_repos": True, "jobs": 1}, 3),
+        ("coord_plan_campaign", {"title": "Say", "run": "true", "check": "true", **SOME}, 4),
+        ("coord_plan_campaign", {"title": "Ask", "prompt": "Is it?", "repos": "web", "dry_run": True}, 1),
+        ("coord_plan_create_from_template", {"template": "review", "values": {"question": "?"}, **SOME}, 2),
+        ("coord_repo_exec", {"command": "cat README", "tags": "py"}, 2),
+        ("coord_repo_exec", {"command": ["cat", "README"], "all_repos": True, "jobs": 1}, 3),
     ],
 )
 def test_agents_work_on_many_repositories(
@@ -120,7 +120,7 @@ def test_agents_work_on_many_repositories(
     made = ai.call(tool, **arguments)
 
     assert (len(made["todos"]), testbed.file.read_bytes()) == (expected, before)
-    if tool == "coord_exec":
+    if tool == "coord_repo_exec":
         assert {one["repo"]: one["output"] for one in made["outputs"]} == {
             todo["repo"]: f"{todo['repo']}\n" for todo in made["todos"]
         }

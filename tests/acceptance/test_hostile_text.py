@@ -30,9 +30,10 @@ OBEYED = re.compile(
 BAR = re.compile("\x1b\\[(?:\\?25[lh]|2K|1A|90m|38;[0-9;]+m)|\r(?!fake)")
 """Cursor movements of our own bar. Of the hostile text's own `\x1b[1A` this leaves the surrounding text."""
 OF_THE_FILE = (
-    "graph PLAN-001", "graph PLAN-001 --format mermaid", "graph PLAN-001 --format dot",
-    "graph PLAN-001 --format svg",
-    "graph PLAN-001 --format json", "forecast PLAN-001", "list-issues", "show-issue ISSUE-1", "list-todos",
+    "plan graph PLAN-001", "plan graph PLAN-001 --format mermaid", "plan graph PLAN-001 --format dot",
+    "plan graph PLAN-001 --format svg",
+    "plan graph PLAN-001 --format json", "plan forecast PLAN-001", "list-issues", "show-issue ISSUE-1",
+    "list-todos",
     "list-todos --json", "list-plans", "plan show PLAN-001", "plan validate PLAN-001", "status api",
     "ecosystem status",
     "blocking api", "list-todos --format {task}", "export --format md", "export --format csv",

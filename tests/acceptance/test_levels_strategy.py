@@ -68,7 +68,7 @@ def looked_at_afterwards(swept: Testbed, run_id: str) -> None:
     swept.ok("show-run", run_id, "--gantt", "run.svg")
     chart, graph = (
         (swept.folder / "run.svg").read_text(),
-        swept.ok("graph", "PLAN-001", "--format", "svg", "--run", "last").out,
+        swept.ok("plan", "graph", "PLAN-001", "--format", "svg", "--run", "last").out,
     )
     assert "L1-r1-0 (try 2)\nsucceeded" in chart
     assert "waited for its repository" in chart
@@ -76,17 +76,17 @@ def looked_at_afterwards(swept: Testbed, run_id: str) -> None:
     assert "exit code 9" in graph
     refused = swept.coord("show-run", run_id, "--gantt", "ecosystem.yaml")
     assert (refused.code, "name a file that ends in .svg" in refused.err) == (2, True)
-    assert swept.coord("graph", "PLAN-001", "--run", "last").code == 2
+    assert swept.coord("plan", "graph", "PLAN-001", "--run", "last").code == 2
 
     swept.server.stop()
-    of_history = swept.ok("forecast", "PLAN-001", "--json").json
+    of_history = swept.ok("plan", "forecast", "PLAN-001", "--json").json
     swept.server.start()
-    of_redis = swept.ok("forecast", "PLAN-001", "--json").json
+    of_redis = swept.ok("plan", "forecast", "PLAN-001", "--json").json
     for left, source in ((of_history, "history"), (of_redis, "redis")):
         assert (left["estimated"], left["learned"], left["assumed"]) == (0, 1, 0)
         assert left["learned_from"] == source
         assert 0 < left["dataflow_h"] < 1 / 60
-    assert "durations: 1 learned from earlier runs" in swept.ok("forecast", "PLAN-001").out
+    assert "durations: 1 learned from earlier runs" in swept.ok("plan", "forecast", "PLAN-001").out
 
 
 def test_every_level_is_one_real_chord_and_its_join_opens_the_next(swept: Testbed):

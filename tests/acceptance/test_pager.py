@@ -44,7 +44,7 @@ def pager(tmp_path: Path) -> Path:
     [
         "list-todos", "todo list", "help running", "help --all", "plan show PLAN-001", "--help",
         "list-todos --help",
-        "issue -h", "graph PLAN-001", "sweep PLAN-001 --dry-run",
+        "issue -h", "plan graph PLAN-001", "sweep PLAN-001 --dry-run",
     ],
 )  # fmt: skip
 def test_what_is_longer_than_the_screen_goes_through_the_pager(

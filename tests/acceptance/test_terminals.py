@@ -59,7 +59,7 @@ def test_off_a_terminal_a_sweep_says_line_by_line_what_begins_and_what_ends(test
     assert swept.json["status"] == "succeeded"
 
 
-COMMANDS = ("sweep", PLAN), ("list-todos",), ("graph", PLAN), ("show-run",)
+COMMANDS = ("sweep", PLAN), ("list-todos",), ("plan", "graph", PLAN), ("show-run",)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_no_width_ends_in_a_traceback(testbed: Testbed, columns: int) -> None:
         assert "Traceback" not in on_terminal(testbed, *words, columns=columns)
 
 
-@pytest.mark.parametrize("words", ["list-todos --json", "list-todos", "schema", "graph PLAN-001"])
+@pytest.mark.parametrize("words", ["list-todos --json", "list-todos", "schema", "plan graph PLAN-001"])
 def test_a_reader_that_has_enough_ends_nothing_in_a_traceback(testbed: Testbed, words: str) -> None:
     reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
     assert reader.stdin is not None

@@ -115,8 +115,8 @@ def test_without_an_answer_of_redis_the_file_is_shown_and_it_is_said_where_it_ma
 def test_the_tree_has_colours_on_a_terminal_and_none_in_a_pipe(testbed: Testbed) -> None:
     testbed.write([{"id": "A", "repo": "api", "status": "completed"}, {"id": "B", "repo": "api"}])
 
-    assert re.search("\x1b\\[32m.*✓ A", on_terminal(testbed, "graph", "PLAN-001", columns=200))
-    assert "\x1b" not in testbed.ok("graph", "PLAN-001").out
+    assert re.search("\x1b\\[32m.*✓ A", on_terminal(testbed, "plan", "graph", "PLAN-001", columns=200))
+    assert "\x1b" not in testbed.ok("plan", "graph", "PLAN-001").out
 
 
 def test_forecast_names_the_latest_run_of_a_finished_plan(testbed: Testbed) -> None:
@@ -124,7 +124,7 @@ def test_forecast_names_the_latest_run_of_a_finished_plan(testbed: Testbed) -> N
     testbed.up()
     run = testbed.sweep().json["run_id"]
 
-    answer = testbed.ok("forecast", "PLAN-001")
+    answer = testbed.ok("plan", "forecast", "PLAN-001")
 
     assert re.search(rf"took .*last run \d+\.\d s \({run}, succeeded\)", answer.out)
     assert "remains      nothing" in answer.out

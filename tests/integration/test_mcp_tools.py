@@ -167,8 +167,8 @@ def test_what_stands_where_is_asked(ai: Agent):
     assert ai.call("coord_plan_validate", plan="PLAN-001")["complete"] is False
     first = ai.call("coord_create_todo", task="one", repo="api", plan="PLAN-001", estimated_hours=1)["id"]
     ai.call("coord_create_todo", task="two", repo="web", plan="PLAN-001", blocked_by=[first])
-    forecast = ai.call("coord_forecast_plan", plan="PLAN-001")
-    cut = ai.call("coord_forecast_plan", plan="PLAN-001", limit=1)
+    forecast = ai.call("coord_plan_forecast", plan="PLAN-001")
+    cut = ai.call("coord_plan_forecast", plan="PLAN-001", limit=1)
     assert (forecast["plan_id"], forecast["strategy"]) == ("PLAN-001", "levels")
     assert (forecast["bottleneck"]["kind"], forecast["one_more_slot"]["saves_h"]) == ("path", 0)
     assert len(forecast["critical_path"]) > len(cut["critical_path"]) == 1
@@ -193,7 +193,7 @@ def test_a_plan_is_completed_over_what_it_lacks_by_force_alone(ai: Agent, file: 
         ("coord_get_todo", {"todo": "TODO-01"}, "did you mean TODO-001"),
         ("coord_list_todos", {"repo": ["wbe"]}, "did you mean web"),
         ("coord_get_repo_status", {"repo": "ap"}, "did you mean api"),
-        ("coord_forecast_plan", {"plan": "PLAN-01"}, "did you mean 'PLAN-001'"),
+        ("coord_plan_forecast", {"plan": "PLAN-01"}, "did you mean 'PLAN-001'"),
         ("coord_list_issues", {"status": ["pendng"]}, "must be one of pending, in_progress, blocked,"),
         ("coord_list_issues", {"status": ["pendng"]}, "did you mean 'pending'"),
         ("coord_list_issues", {"stat": "pending"}, "unknown argument 'stat' (did you mean 'status'?)"),
@@ -318,7 +318,7 @@ def test_the_file_is_a_resource(ai: Agent):
         ("blocking api", "coord_get_blocking_issues", {"repo": "api"}),
         ("status api", "coord_get_repo_status", {"repo": "api"}),
         ("ecosystem status", "coord_get_ecosystem_status", {}),
-        ("forecast PLAN-001", "coord_forecast_plan", {"plan": "PLAN-001"}),
+        ("plan forecast PLAN-001", "coord_plan_forecast", {"plan": "PLAN-001"}),
         ("plan validate PLAN-001", "coord_plan_validate", {"plan": "PLAN-001"}),
     ],
 )

@@ -89,7 +89,7 @@ READS: dict[str, Callable[[Coord], object]] = {
     "events": lambda coord: coord.events.list(),
     "lock": lambda coord: coord.lock.list(),
     "resource": lambda coord: coord.resource.list(),
-    "generators": lambda coord: coord.generators.templates(),
+    "template": lambda coord: coord.template.list(),
     "health": lambda coord: coord.health(),
     "message": lambda coord: coord.message.list("api"),
     "live": lambda coord: coord.live.newest_runs(),

@@ -62,7 +62,7 @@ READS = {
     "events": "follow list position",
     "lock": "list released",
     "resource": "list",
-    "generators": "template templates",
+    "template": "list show",
     "health": "__call__",
     "message": "dead list recipient",
     "topic": "subscribe",
@@ -243,7 +243,7 @@ class Place:
         manager, runs, sweep = coord.manager, coord.runs, coord.runs.prepare_sweep
         checks, commands, landings = coord.checks, coord.commands, coord.landings
         qa = lambda: checks.prepare(coord.checks.heads(["api"]))  # noqa: E731
-        template = coord.generators.template("review")
+        template = coord.template.show("review")
         left = Artifact(run=self.ended.id, kind=Kind.BRANCH, repo="api", path="api")
         survey = Survey(found=(left,), statuses={}, silent=(), absent=(), ended_ms={})
         calls: Mapping[str, Callable[[], object]] = {

@@ -12,15 +12,14 @@ import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from coordination.api import POSITION, Selectors, texts
+from coordination.api import POSITION, texts
 from coordination.cli import completion
-from coordination.cli.completion import Complete, listed, repo_names, roles, tags, todo_ids
+from coordination.cli.completion import Complete, listed, repo_names
 from coordination.cli.context import CliContext
 from coordination.errors import UsageError
 from coordination.models import DURATION_UNITS_S, parse_duration, parse_size
@@ -280,42 +279,6 @@ def jobs_option(help_: str = texts.JOBS) -> Callable[[Function], Function]:
 
 
 detach_option = click.option("--detach", is_flag=True, help="Return at once; follow it: coord watch last.")
-
-
-def _selecting(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
-    """Add options that select todos or repositories, and pass them to the command as `selectors`. Several
-    values of one option are alternatives; different options all apply.
-    """
-
-    def decorated(command: Function) -> Function:
-        @wraps(command)
-        def with_selectors(*args: Any, **options: Any) -> Any:
-            names = ("repos", "tags", "roles", "todos")
-            criteria = {name: options.pop(name) for name in names if name in options}
-            return command(*args, selectors=Selectors(**criteria), **options)
-
-        selecting: Function = with_selectors
-        for option in reversed(options):
-            selecting = option(selecting)
-        return selecting
-
-    return decorated
-
-
-narrowed = _selecting(
-    of_repos(texts.TODOS_OF_REPOS),
-    repeated("--tag", "tags", "Select the todos of repositories with one of these tags.", tags),
-    repeated("--role", "roles", "Select the todos of repositories with one of these roles.", roles),
-    repeated("--todo", "todos", texts.TODOS, todo_ids),
-)
-"""Adds the options that select a part of a plan."""
-selects_repos = _selecting(
-    of_repos(texts.SOME_REPOS),
-    repeated("--tag", "tags", texts.TAGS, tags),
-    repeated("--role", "roles", texts.ROLES, roles),
-    click.option("--all", "all_repos", is_flag=True, help=texts.ALL_REPOS),
-)
-"""Adds the options that select repositories."""
 
 
 LOOPBACK = "127.0.0.1"

@@ -4,84 +4,42 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 
-from coordination.api import RunView, TodoState, texts
+from coordination.api import RunView, Selectors, TodoState
 from coordination.api.fields import PlanFields
-from coordination.cli.command import command
 from coordination.cli.completion import roles as role_names
 from coordination.cli.completion import tags as tag_names
 from coordination.cli.context import CliContext
 from coordination.cli.following.follow import start_and_follow, write_back
 from coordination.cli.following.summary import NOTHING, format_work
-from coordination.cli.options.values import choice, jobs_option, more_than_zero, selects_repos
 from coordination.cli.runs.sweep import run_prepared
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.cli.tracker import edits
 from coordination.cli.tracker.edits import create_records, fields_of, values_of
-from coordination.declared import Operation
+from coordination.declared import Operation, data_of
 from coordination.errors import UsageError
-from coordination.models import OnFailure, QaAction, RepoOrder, ShellAction, presentable
+from coordination.models import QaAction, ShellAction
 from coordination.terminal import spelled
 from coordination.text import counted, listed, shortened
 
 if TYPE_CHECKING:
-    from coordination.api import GeneratedPlan, Selectors
+    from coordination.api import GeneratedPlan
     from coordination.api.generators import RepoOutput
     from coordination.api.run import Run
-    from coordination.models import Parameter, Todo
+    from coordination.models import Template, Todo
 
 LONGEST_COMMAND = 60
 
 
-@command("generators.campaign")
-@click.argument("title")
-@selects_repos
-@click.option("--run", metavar="COMMAND", help=texts.CHANGE_COMMAND)
-@click.option("--prompt", metavar="TEXT", help=texts.CHANGE_PROMPT)
-@click.option(
-    "--check",
-    metavar="COMMAND",
-    help=texts.CHECK_COMMAND,
-)
-@choice("--order", RepoOrder, texts.ORDER)
-@choice("--on-failure", OnFailure, "Default: continue.")
-@click.option("--dry-run", is_flag=True, help=texts.PREVIEW_PLAN)
-@click.option("--sweep", is_flag=True, help=texts.SWEEP)
 @as_json_option
-@click.pass_obj
-def campaign(
-    call: CliContext,
-    title: str,
-    selectors: Selectors,
-    all_repos: bool,
-    run: str | None,
-    prompt: str | None,
-    check: str | None,
-    order: str | None,
-    on_failure: str | None,
-    dry_run: bool,
-    sweep: bool,
-    as_json: bool,
-) -> int:
-    made = call.coord.generators.campaign(
-        title,
-        repos=selectors.repos,
-        tags=selectors.tags,
-        roles=selectors.roles,
-        all_repos=all_repos,
-        run=run,
-        prompt=prompt,
-        check=check,
-        order=RepoOrder(order) if order else RepoOrder.DEPS,
-        on_failure=OnFailure(on_failure) if on_failure else OnFailure.CONTINUE,
-        dry_run=dry_run,
-    )
+def campaign(call: CliContext, values: dict[str, Any], *, as_json: bool) -> int:
+    sweep = values.pop("sweep", False)
+    made = call.coord.generators.campaign(**values)
     return conclude_generated(call, made, sweep=sweep, as_json=as_json)
 
 
@@ -89,7 +47,7 @@ def conclude_generated(call: CliContext, made: GeneratedPlan, *, sweep: bool, as
     """Print a generated plan, and run it if that is wanted; return the exit code."""
     then = sweep and made.written
     if as_json and not then:
-        print_json(_data(made))
+        print_json(data_of(made))
     elif not made.written:
         _print_preview(made)
     elif not then and not (sys.stdout.isatty() and sys.stderr.isatty()):
@@ -98,11 +56,7 @@ def conclude_generated(call: CliContext, made: GeneratedPlan, *, sweep: bool, as
     if not then:
         return 0
     prepared = call.coord.runs.prepare_sweep(made.plan.id)
-    return run_prepared(call, prepared, as_json=as_json, extra={"generated": _data(made)})
-
-
-def _data(made: GeneratedPlan) -> GeneratedPlan:
-    return made.model_copy(update={"todos": tuple(map(presentable, made.todos))})
+    return run_prepared(call, prepared, as_json=as_json, extra={"generated": data_of(made)})
 
 
 def _tell(made: GeneratedPlan, *, then: bool) -> None:
@@ -219,64 +173,21 @@ def _assignment(text: str) -> tuple[str, str]:
     return name.strip(), value
 
 
-@command("generators.templates")
-@as_json_option
-@click.pass_obj
-def list_templates(call: CliContext, as_json: bool) -> None:
-    found = call.coord.generators.templates()
-    if as_json:
-        print_json([one.model_dump() for one in found])
-        return
-    rows = ((one.name, ", ".join(map(_parameter, one.parameters)), one.description) for one in found)
-    print_table(("template", "parameters", "description"), rows)
-
-
-def _parameter(parameter: Parameter) -> str:
-    return parameter.name if parameter.is_required else f"[{parameter.name}]"
-
-
-@command("generators.template")
-@click.argument("template")
-@as_json_option
-@click.pass_obj
-def show_template(call: CliContext, template: str, as_json: bool) -> None:
-    """It is printed as YAML: copy it to coordination.templates of the file to change it."""
-    found = call.coord.generators.template(template)
-    data = found.model_dump(mode="json", exclude_unset=True)
-    if as_json:
-        print_json(found.model_dump())
-        return
+def print_template(template: Template) -> None:
+    data = template.model_dump(mode="json", exclude_unset=True)
     click.echo(spelled(yaml.safe_dump([data], sort_keys=False, allow_unicode=True, width=100)), nl=False)
 
 
-@command("commands.exec", name="exec", context_settings={"ignore_unknown_options": False})
-@selects_repos
-@jobs_option()
-@click.option(
-    "--timeout",
-    callback=more_than_zero,
-    metavar="TIME",
-    help="Stop the command in a repository after TIME: 90s, 10m, 2h (default: as for todos).",
-)
 @as_json_option
-@click.argument("words", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.pass_obj
-def exec_(
-    call: CliContext,
-    selectors: Selectors,
-    all_repos: bool,
-    jobs: int | None,
-    timeout: timedelta | None,
-    as_json: bool,
-    words: tuple[str, ...],
-) -> int:
-    """The output is printed by repository. Several words of COMMAND run without a shell, one alone runs in
-    sh: -- 'git log | head'.
+def exec_(call: CliContext, values: dict[str, Any], *, as_json: bool) -> int:
+    """The output is printed by repository.
 
     Exit code 0: it succeeded everywhere. 3: it failed somewhere. 7: a repository has no worker.
     """
     commands = call.coord.commands
-    prepared = commands.prepare(words, selectors, all_repos=all_repos, jobs=jobs, timeout=timeout)
+    jobs, timeout = values.pop("jobs", None), values.pop("timeout", None)
+    words, all_repos = values.pop("command"), values.pop("all_repos", False)
+    prepared = commands.prepare(words, Selectors(**values), all_repos=all_repos, jobs=jobs, timeout=timeout)
     ready = commands.make_ready(prepared)
 
     def start() -> Run:

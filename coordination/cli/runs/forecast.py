@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.cli.command import command
-from coordination.cli.completion import plan_ids, run_ids
+from coordination.api import Selectors
+from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext
-from coordination.cli.options.values import jobs_option, narrowed
-from coordination.cli.screen.output import as_json_option, print_json
+from coordination.cli.screen.output import print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import STYLES, colourful, plain, styled
 from coordination.errors import UsageError
 from coordination.text import counted, format_hours
 
 if TYPE_CHECKING:
-    from coordination.api import Forecast, PlanGraph, Saving, Selectors
-    from coordination.api.planning import PlanProgress
+    from coordination.api import Forecast, PlanGraph, Saving
+    from coordination.api.planning import PlanForecast, PlanProgress
 
 SHOWN_OF_PATH = 12
 NOTHING_H = 0.5 / 3600
@@ -29,8 +27,6 @@ NOTHING_H = 0.5 / 3600
 FORMATS = ("tree", "mermaid", "dot", "svg", "json")
 
 
-@command("planner.graph")
-@click.argument("plan", shell_complete=plan_ids)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="tree", show_default=True)
 @click.option(
     "--run",
@@ -38,12 +34,12 @@ FORMATS = ("tree", "mermaid", "dot", "svg", "json")
     shell_complete=run_ids,
     help="With svg: draw this run of the plan, with the state of each todo.",
 )
-@narrowed
-@click.pass_obj
-def graph(call: CliContext, plan: str, form: str, run: str | None, selectors: Selectors) -> None:
+def graph(call: CliContext, values: dict[str, Any], *, form: str, run: str | None) -> None:
     """The status of each todo is shown, too."""
     from coordination.api.planning import as_data, draw
 
+    plan = values.pop("plan")
+    selectors = Selectors(**values)
     if run is not None:
         click.echo(_graph_of_run(call, plan, form, run, selectors), nl=False)
         return
@@ -62,11 +58,10 @@ def _paint(status: str, line: str) -> str:
 
 
 def _graph_of_run(call: CliContext, plan: str, form: str, run: str, selectors: Selectors) -> str:
-    from coordination.api import Selectors
-
     if form != "svg" or selectors != Selectors():
         raise UsageError(
-            "--run goes with --format svg, for the whole run", f"coord graph {plan} --format svg --run {run}"
+            "--run goes with --format svg, for the whole run",
+            f"coord plan graph {plan} --format svg --run {run}",
         )
     tasks = (
         {todo.id: todo.task for todo in call.coord.document.ecosystem.coordination.todos}
@@ -78,27 +73,14 @@ def _graph_of_run(call: CliContext, plan: str, form: str, run: str, selectors: S
     if view.plan_id != plan:
         raise UsageError(
             f"run {view.run_id} belongs to {view.plan_id}, not to {plan}",
-            f"coord graph {view.plan_id} --format svg --run {run}",
+            f"coord plan graph {view.plan_id} --format svg --run {run}",
         )
     return found.picture(tasks)
 
 
-@command("planner.forecast")
-@click.argument("plan", shell_complete=plan_ids)
-@narrowed
-@jobs_option("Assume at most N todos at once (default: the workers' slots; without any, one per repository).")
-@as_json_option
-@click.pass_obj
-def forecast(call: CliContext, plan: str, selectors: Selectors, jobs: int | None, as_json: bool) -> None:
-    """A plan that is finished, wholly or in part, is shown with the hours it took and those that remain."""
-    plan_graph = call.coord.planner.graph(plan, selectors)
-    foreseen = call.coord.planner.forecast_graph(plan_graph, max_parallel=jobs)
-    progress = call.coord.planner.progress(plan)
-    if as_json:
-        print_json({**asdict(foreseen), "progress": asdict(progress)})
-    else:
-        with paged():
-            click.echo(_format(plan_graph, foreseen, progress))
+def print_forecast(foreseen: PlanForecast) -> None:
+    with paged():
+        click.echo(_format(foreseen.graph, foreseen, foreseen.progress))
 
 
 def _format(graph: PlanGraph, foreseen: Forecast, progress: PlanProgress) -> str:
@@ -169,7 +151,7 @@ def _remarks(graph: PlanGraph, foreseen: Forecast) -> Iterator[str]:
     if graph.blocked:
         yield (
             f"{len(graph.blocked)} blocked from outside and left out; "
-            f"see the blockers: coord graph {graph.plan.id}"
+            f"see the blockers: coord plan graph {graph.plan.id}"
         )
 
 

@@ -2,9 +2,8 @@
 
 | module | tools on |
 |---|---|
-| `tracker.py` | issues, todos, plans, repositories, dependencies |
 | `runs.py` | runs, logs, checkpoints, approvals |
 | `changes.py` | change sets: landing, quality checks, pull requests; issues at forges |
-| `generators.py` | many repositories: plans for them, a command in each |
+| `generators.py` | many repositories: a command in each |
 | `coordination.py` | services, events of topics |
 """

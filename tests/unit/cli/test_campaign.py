@@ -55,7 +55,7 @@ def test_a_change_waits_for_the_checks_of_its_providers_also_through_others(type
     assert (plan.title, plan.repos) == (TITLE, ("app", "lib", "odd"))
     actions = {todo.id: todo.action for todo in load(file).ecosystem.coordination.todos}
     assert getattr(actions["PLAN-001-check-app"], "read_only", False), "a check changes nothing"
-    assert typed("graph", "PLAN-001").code == 0, "it can be swept"
+    assert typed("plan", "graph", "PLAN-001").code == 0, "it can be swept"
 
 
 OWN = """\
@@ -87,7 +87,7 @@ def test_without_a_check_each_repository_runs_its_own_ones(typed: Typed, file: P
     assert (done.json["unchecked"], "declares no check: mid" in done.err) == (["mid"], True)
     actions = [todo.action for todo in load(file).ecosystem.coordination.todos]
     assert [a.check for a in actions if isinstance(a, QaAction)] == [None, "unit", "lint", "slow"]
-    graph = typed("graph", name)
+    graph = typed("plan", "graph", name)
     assert graph.code == 0, "it can be swept"
     other = typed("campaign", "Other", "--run", "x", "--check", "y", "--repo", "mid", "--json")
     assert other.json["unchecked"] == []

@@ -53,7 +53,6 @@ def test_everyday_commands_are_commands_of_the_table() -> None:
         ("show-issue ISSUE-001", "issue show ISSUE-001"),
         ("list-todos --status pending", "todo list --status pending"),
         ("list-deps", "dep list"),
-        ("graph PLAN-001", "plan graph PLAN-001"),
         ("show-issue NONE", "issue show NONE"),
     ],
 )

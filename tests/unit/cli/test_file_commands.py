@@ -55,16 +55,16 @@ def test_validate_names_every_problem_with_its_line_and_ends_with_2(typed: Typed
     ("form", "holds"), [("tree", "TODO-002"), ("mermaid", "flowchart"), ("dot", "digraph")]
 )
 def test_graph_draws_the_plan(typed: Typed, form: str, holds: str) -> None:
-    assert holds in typed("graph", "PLAN-001", "--format", form).out
+    assert holds in typed("plan", "graph", "PLAN-001", "--format", form).out
 
 
 def test_graph_and_forecast_are_data_too(typed: Typed) -> None:
-    drawn = typed("graph", "PLAN-001", "--format", "json").json
-    foreseen = typed("forecast", "PLAN-001", "--json").json
+    drawn = typed("plan", "graph", "PLAN-001", "--format", "json").json
+    foreseen = typed("plan", "forecast", "PLAN-001", "--json").json
 
     assert drawn["levels"] == [["TODO-001"], ["TODO-002"]]
     assert (foreseen["levels_h"], foreseen["dataflow_h"], foreseen["strategy"]) == (3, 3, "levels")
-    assert "3 h" in typed("forecast", "PLAN-001").out
+    assert "3 h" in typed("plan", "forecast", "PLAN-001").out
 
 
 @pytest.mark.parametrize("second", ["pending", "completed"])
@@ -78,12 +78,12 @@ def test_graph_and_forecast_of_a_finished_plan_say_what_is_done_and_what_remains
     )
 
     for form in ("tree", "mermaid", "dot", "svg", "json"):
-        drawn = typed("graph", "PLAN-001", "--format", form).out
+        drawn = typed("plan", "graph", "PLAN-001", "--format", form).out
         assert "TODO-001" in drawn, form
         assert ("completed" if form == "json" else "✓") in drawn, form
         assert "nothing to do: " not in drawn
-    foreseen = typed("forecast", "PLAN-001")
-    progress = typed("forecast", "PLAN-001", "--json").json["progress"]
+    foreseen = typed("plan", "forecast", "PLAN-001")
+    progress = typed("plan", "forecast", "PLAN-001", "--json").json["progress"]
 
     done = 2 if second == "completed" else 1
     assert f"done         {done} of 2 todos\ntook         1.5 h of work\n" in foreseen.out
@@ -119,7 +119,7 @@ def test_the_schema_is_printed_or_written_with_the_line_for_editors(typed: Typed
 
 def test_looking_at_the_file_starts_nothing_and_leaves_nothing(typed: Typed, file: Path) -> None:
     typed("list-todos")
-    typed("forecast", "PLAN-001")
+    typed("plan", "forecast", "PLAN-001")
 
     assert [path.name for path in file.parent.iterdir()] == ["ecosystem.yaml"]
 

@@ -129,11 +129,11 @@ def test_shipped_templates_make_plans_that_can_be_swept(typed: Typed, file: Path
         ("security-sweep", []),
         ("upgrade-dependency", ["package=Requests", "version=2.32.0; touch PWNED"]),
     ):
-        assert typed("show-template", name).code == 0
+        assert typed("template", "show", name).code == 0
         sets = [word for value in values for word in ("--set", value)]
         made = typed("plan", "create", "--from-template", name, "--all", "--json", *sets)
         assert made.code == 0, made.err
-        assert typed("graph", made.json["plan"]["id"]).code == 0
+        assert typed("plan", "graph", made.json["plan"]["id"]).code == 0
     upgrade = todos(file)["PLAN-003-change-lib"]
     assert isinstance(upgrade.action, ShellAction)
     (tmp_path / "requirements.txt").write_text("urllib3==1.0\nrequests[socks]>=2 # why\n")

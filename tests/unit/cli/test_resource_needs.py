@@ -141,8 +141,8 @@ def test_nothing_starts_that_could_never_have_what_it_needs(
 
 
 def test_the_order_of_work_says_who_needs_what(typed: Typed) -> None:
-    assert "Train it  (needs gpu:2, staging-db)\n" in typed("graph", "PLAN-001").out
-    todos = typed("graph", "PLAN-001", "--format", "json").json["todos"]
+    assert "Train it  (needs gpu:2, staging-db)\n" in typed("plan", "graph", "PLAN-001").out
+    todos = typed("plan", "graph", "PLAN-001", "--format", "json").json["todos"]
     assert [todo["resources"] for todo in todos] == [
         [{"name": "gpu", "amount": 2}, {"name": "staging-db", "amount": 1}],
         [],
