@@ -121,6 +121,34 @@ INDEX: Mapping[str, Indexed] = {
         "",
         "context.stats",
     ),
+    "credential.add": Indexed(
+        "coordination.api.credentials:Credentials",
+        "Add a credential: the name of a secret of this machine, which is read when it is needed",
+        "administer",
+        "",
+        "credential.add",
+    ),
+    "credential.list": Indexed(
+        "coordination.api.credentials:Credentials",
+        "List the credentials of this machine",
+        "read",
+        "",
+        "credential.list",
+    ),
+    "credential.rotate": Indexed(
+        "coordination.api.credentials:Credentials",
+        "Read a credential from another reference",
+        "administer",
+        "",
+        "credential.rotate",
+    ),
+    "credential.revoke": Indexed(
+        "coordination.api.credentials:Credentials",
+        "Remove a credential from this machine",
+        "administer",
+        "",
+        "credential.revoke",
+    ),
     "event.list": Indexed(
         "coordination.api.events:Events",
         "List the events of runs, todos, locks, circuit breakers and commands, oldest first",
@@ -618,6 +646,13 @@ INDEX: Mapping[str, Indexed] = {
         "release-lock",
         "forget_service",
         "forget_service",
+    ),
+    "steps.load": Indexed(
+        "coordination.api.machine:Steps",
+        "Load the steps of this version into a Redis server",
+        "administer",
+        "",
+        "steps.load",
     ),
     "identity.init": Indexed(
         "coordination.api.trust:TrustAdministration",

@@ -43,7 +43,7 @@ MODULES = (
     "coordination.client",
 )
 """Modules whose exported names the library reference lists."""
-ELSEWHERE = ("", "context()", "credentials", "machine", "manager", "run")
+ELSEWHERE = ("", "context()", "machine", "manager", "run")
 """Parts of a Coord that the reference has in another place."""
 REACHED = {
     **{f"coord.{part}": place for part, place in PARTS.items() if part not in ELSEWHERE},

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from coordination.trust.trust_file import Principal, TrustFile
 
 CREDENTIAL = "credential"
-"""The name of the right to change credentials of this machine, and tokens of its servers."""
+"""The name of the right to change tokens of the servers of this machine."""
 NEEDS: Mapping[str, str] = {
     **dict.fromkeys(
         (
@@ -58,8 +58,6 @@ NEEDS: Mapping[str, str] = {
     "runs.clean": "clean",
     "landings.land": "land",
     "landings.revert": "revert",
-    "machine.load_steps": "load_steps",
-    **dict.fromkeys(("credentials.add", "credentials.rotate", "credentials.revoke"), CREDENTIAL),
     **{name: row.order for name, row in INDEX.items() if row.right != Right.READ},
 }
 """Operation of the facade that changes something → the name of its right (`trust.rights.OPERATIONS`). Each

@@ -10,10 +10,12 @@ from coordination.background import opened_once
 if TYPE_CHECKING:
     from coordination.api.changes import Changes
     from coordination.api.contexts import Contexts
+    from coordination.api.credentials import Credentials
     from coordination.api.exclusion import Breakers, Locks, Resources
     from coordination.api.generators import Commands, Generators, Templates
     from coordination.api.health import HealthOperations
     from coordination.api.landing import Landings, QualityChecks
+    from coordination.api.machine import Steps
     from coordination.api.messages import Messages, Topics
     from coordination.api.planning import Planner
     from coordination.api.records import (
@@ -211,6 +213,20 @@ class Facade(EcosystemAccess):
         from coordination.api.records import LiveView
 
         return LiveView(self)
+
+    @opened_once
+    def credentials(self) -> Credentials:
+        """Return the credentials of this machine."""
+        from coordination.api.credentials import Credentials
+
+        return Credentials(self)
+
+    @opened_once
+    def steps(self) -> Steps:
+        """Return the steps of coord in a Redis server."""
+        from coordination.api.machine import Steps
+
+        return Steps(self)
 
     @opened_once
     def trust(self) -> TrustAdministration:

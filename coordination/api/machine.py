@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coordination.declared import Effect, operation
 from coordination.errors import CoordinationError, Problem, UsageError
 from coordination.models import FILE_NAME
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
+    from coordination.api.access import EcosystemAccess
     from coordination.api.facade import Facade
     from coordination.operations.doctor import Facts
     from coordination.operations.pages import FlowerConfig
@@ -154,22 +156,38 @@ def acl_line(settings: Settings, role: str, repos: Sequence[str], user: str, pas
     return line(user, password, Rules(Keys(settings.namespace), db).of(Role(role), repos))
 
 
-def load_steps(facade: Facade) -> tuple[str, list[str]]:
-    """Load the steps of this version into a Redis server, and delete those that other versions loaded more
-    than 30 days ago.
+@dataclass(frozen=True, kw_only=True)
+class LoadedSteps:
+    """A library of steps that was loaded."""
 
-    Workers, `coord up` and the maintenance leader do this by themselves. A user with fewer rights needs it
-    done once for each version of coord: by a user with the role keeper, or by an administrator of the server.
+    library: str
+    """Its digest."""
+    deleted: Sequence[str]
+    """The names of the deleted libraries."""
 
-    Return the digest of the library, and the names of the deleted libraries.
 
-    Raises Unusable for a user of Redis who may not load functions, NotAllowed.
-    """
-    from coordination.backend import library
-    from coordination.backend.client import Profile, connect, reaching
+class Steps:
+    """The steps of coord, a library of Redis Functions."""
 
-    facade.authority.check("load_steps")
-    url = facade.redis_url
-    with reaching(url), connect(url, Profile.COMMAND, facade.settings.connect_timeout) as client:
-        deleted = library.load(client, url)
-    return library.digest(), deleted
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
+
+    @operation("steps.load", Effect.CHANGES, right="administer", tool=False)
+    def load(self) -> LoadedSteps:
+        """Load the steps of this version into a Redis server. Those that other versions loaded more than 30
+        days ago are deleted.
+
+        Workers, `coord up` and the maintenance leader do this by themselves. A user with fewer rights needs
+        it done once for each version of coord: by a user with the role keeper, or by an administrator of the
+        server.
+
+        Raises Unusable for a user of Redis who may not load functions, NotAllowed.
+        """
+        from coordination.backend import library
+        from coordination.backend.client import Profile, connect, reaching
+
+        self._access.authority.check("steps.load")
+        url, timeout = self._access.redis_url, self._access.settings.connect_timeout
+        with reaching(url), connect(url, Profile.COMMAND, timeout) as client:
+            deleted = library.load(client, url)
+        return LoadedSteps(library=library.digest(), deleted=deleted)

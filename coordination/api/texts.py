@@ -21,7 +21,7 @@ PARTS = {
     "commands": "coordination.api.generators:Commands",
     "context": "coordination.api.contexts:Contexts",
     "context()": "coordination.cache.contexts:Context",
-    "credentials": "coordination.api.credentials",
+    "credentials": "coordination.api.credentials:Credentials",
     "events": "coordination.api.events:Events",
     "lock": "coordination.api.exclusion:Locks",
     "resource": "coordination.api.exclusion:Resources",
@@ -46,6 +46,7 @@ PARTS = {
     "run": "coordination.api.run:Run",
     "runs": "coordination.api.runs:Runs",
     "services": "coordination.api.services:Services",
+    "steps": "coordination.api.machine:Steps",
     "trust": "coordination.api.trust:TrustAdministration",
 }
 """Part of `coord` → the class, or the module, that has its operations. `run` is one run, as `coord.runs.get`

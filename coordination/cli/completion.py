@@ -241,10 +241,9 @@ def breaker_names(ctx: click.Context, parameter: click.Parameter, incomplete: st
 
 def credential_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """Complete the credentials of this machine."""
-    from coordination.api.credentials import listing
-
+    credentials = ctx.ensure_object(CliContext).coord.credentials
     try:
-        return matching({one.name: one.reference for one in listing()}, incomplete)
+        return matching({one.name: one.reference for one in credentials.list()}, incomplete)
     except (CoordinationError, OSError):
         return []
 

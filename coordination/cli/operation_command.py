@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +25,7 @@ from coordination.cli.completion import format_fields
 from coordination.cli.context import CliContext, confirm, despite_quiet, warn, yes_option
 from coordination.cli.options.values import (
     duration,
+    last_day,
     later,
     moment,
     moment_or_position,
@@ -43,6 +44,8 @@ from coordination.errors import UsageError
 from coordination.terminal import spelled
 
 DRAWN: Mapping[str, str] = {
+    "credential.revoke": "processes.access:print_revoked",
+    "steps.load": "processes.access:print_loaded",
     "trust.verify": "trust:print_verified",
     "history.search": "history:print_events",
     "history.trends": "history:print_trends",
@@ -80,6 +83,8 @@ DRAWN: Mapping[str, str] = {
 }
 """Operation → the function that prints its result for people, where a table does not do."""
 HAND_MADE: Mapping[str, str] = {
+    "credential.add": "processes.access:add",
+    "credential.rotate": "processes.access:rotate",
     "identity.init": "trust:init",
     "identity.show": "trust:show",
     "trust.break-glass": "trust:break_glass",
@@ -136,6 +141,7 @@ BUILT: Mapping[str, str] = {
 CONVERTED: Mapping[Any, Callable[[click.Context, click.Parameter, str | None], Any]] = {
     timedelta: duration,
     datetime: moment,
+    date: last_day,
     str | datetime: moment_or_position,
 }
 """Type → the callback that converts its text."""

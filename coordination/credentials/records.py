@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from coordination.declared import Cell, Column, Table
 from coordination.durations import EXPIRY_WARNING
 from coordination.models import Record, RepoName, SecretName
 from coordination.text import listed
@@ -44,9 +45,25 @@ class Expiry(StrEnum):
     EXPIRED = "expired"
 
 
+STYLES = {Expiry.VALID: "", Expiry.SOON: "yellow", Expiry.EXPIRED: "red"}
+
+
 class Credential(Record):
     """A reference to a secret, with the limits of its use. It never contains the secret."""
 
+    shown: ClassVar = Table(
+        columns=(
+            Column("NAME"),
+            Column("REFERENCE"),
+            Column("REPOS", of=lambda one: " ".join(one.repos) or "all"),
+            Column("PURPOSE", of=lambda one: " ".join(one.purposes)),
+            Column("EXPIRES", of=lambda one: one.expiry_cell(datetime.now(UTC))),
+            Column("LAST USED", of=lambda one: one.last_used or "never"),
+            Column("ROTATES FROM", of="replaced"),
+        ),
+        none="no credentials on this machine",
+        next_step="add one: coord credential add NAME REFERENCE --repo NAME",
+    )
     name: SecretName
     reference: Annotated[str, Field(min_length=1, max_length=4096)]
     replaced: Annotated[str, Field(max_length=4096)] = ""
@@ -76,6 +93,12 @@ class Credential(Record):
         if today > self.expires:
             return Expiry.EXPIRED
         return Expiry.SOON if self.expires - today <= EXPIRY_WARNING else Expiry.VALID
+
+    def expiry_cell(self, now: datetime) -> Cell:
+        """Return the last day for a table, with a near or past expiry."""
+        expiry = self.expiry(now)
+        words = "" if expiry is Expiry.VALID else f" ({expiry})"
+        return Cell(f"{self.expires}{words}" if self.expires else "never", STYLES[expiry])
 
     def expiry_words(self, now: datetime) -> str:
         """Return a sentence about a past or near expiry; empty otherwise."""

@@ -85,7 +85,6 @@ OPERATIONS: Mapping[str, Right] = {
     "forget_results": Right.ADMINISTER,
     "clear_cache": Right.ADMINISTER,
     "credential": Right.ADMINISTER,
-    "load_steps": Right.ADMINISTER,
     **{row.order: Right(row.right) for row in INDEX.values()},
 }
 """The right that each operation needs, by the name that its events and orders have."""

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from coordination import Coord
-from coordination.api import RequestOptions, credentials
+from coordination.api import RequestOptions
 from coordination.credentials.records import Purpose
 from coordination.errors import Blocked, Conflict, GitRefused, NotFound, NotTrusted, UsageError
 from coordination.forges.errors import ForgeError, ForgeProblem
@@ -258,7 +258,7 @@ def site(
     secret.write_text(token)
     secret.chmod(0o600)
     with Coord(tmp_path, redis_url) as coord:
-        credentials.add(coord, "forge", f"file:{secret}", purposes=[Purpose.PR], hosts=["127.0.0.1"])
+        coord.credentials.add("forge", f"file:{secret}", purposes=[Purpose.PR], hosts=["127.0.0.1"])
         with coord.reached() as connection:
             for name in ("lib", "app"):
                 facts = {"base": heads[name], "tip": heads[f"{name} tip"], "host": "here"}

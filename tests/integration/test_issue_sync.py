@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from coordination import Coord
-from coordination.api import IssueAction, IssueResult, IssueSyncOptions, Side, credentials
+from coordination.api import IssueAction, IssueResult, IssueSyncOptions, Side
 from coordination.cli import app
 from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError, NotAllowed, NotFound, PlanRefused
@@ -84,7 +84,7 @@ def site(forge: TestForge, redis_url: str, tmp_path: Path, monkeypatch: pytest.M
     secret.write_text(token)
     secret.chmod(0o600)
     with Coord(tmp_path, redis_url) as coord:
-        credentials.add(coord, "forge", f"file:{secret}", purposes=[Purpose.PR], hosts=["127.0.0.1"])
+        coord.credentials.add("forge", f"file:{secret}", purposes=[Purpose.PR], hosts=["127.0.0.1"])
         yield Site(coord=coord, forge=forge, project=project, path=path, token=token, report=None)
     assert token not in path.read_text()
 

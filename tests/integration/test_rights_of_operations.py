@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coordination.api import credentials, machine
 from coordination.api.authority import NEEDS
 from coordination.api.coord import Coord
 from coordination.api.fields import (
@@ -58,7 +57,7 @@ READS = {
     "commands": "outputs prepare",
     "context": "__call__ export get list stats",
     "context()": "get list",
-    "credentials": "listing names_for_webhooks",
+    "credentials": "list names_for_webhooks",
     "events": "follow list position",
     "lock": "list released",
     "resource": "list",
@@ -203,7 +202,7 @@ class Place:
         self.ended = self.coord.runs.execute("TODO-003")
         self.ended.cancel()
         self._record_change_set(tips)
-        credentials.add(self.coord, "known", "env:HOME", repos=["api"])
+        self.coord.credentials.add("known", "env:HOME", repos=["api"])
         self.report = self.coord.manager.check_dependencies(write=False)
         self.adoption = self.coord.changes.plan_adoption("PLAN-002", "web", "coord/PLAN-002")
         self.discard = self.coord.changes.plan_discard("PLAN-002")
@@ -372,10 +371,10 @@ class Place:
             "health.connect": lambda: coord.health.connect("api"),
             "lock.release": lambda: coord.lock.release("x"),
             "breaker.reset": lambda: coord.breaker.reset("repo:api"),
-            "machine.load_steps": lambda: machine.load_steps(coord),
-            "credentials.add": lambda: credentials.add(coord, "new", "env:HOME", repos=["api"]),
-            "credentials.rotate": lambda: credentials.rotate(coord, "known", "env:PATH"),
-            "credentials.revoke": lambda: credentials.revoke(coord, "known"),
+            "steps.load": coord.steps.load,
+            "credentials.add": lambda: coord.credentials.add("new", "env:HOME", repos=["api"]),
+            "credentials.rotate": lambda: coord.credentials.rotate("known", "env:PATH"),
+            "credentials.revoke": lambda: coord.credentials.revoke("known"),
             "dashboard.add_token": lambda: dashboard.add_token(coord, "ann"),
             "dashboard.revoke_token": lambda: dashboard.revoke_token(coord, "ann"),
             "gateway.grant_token": lambda: gateway.grant_token(coord, "person:ann"),

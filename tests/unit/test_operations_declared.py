@@ -24,10 +24,10 @@ if TYPE_CHECKING:  # FastMCP takes 3 s to import, so tests import it when they r
 OWN_COMMANDS = {
     # processes and the terminal: no other front end has them
     "acl", "completion", "dashboard", "demo", "down", "flower", "gateway", "help", "keeper",
-    "mcp", "metrics", "open", "steps", "up", "watch", "worker", "validate", "open-pr", "token",
+    "mcp", "metrics", "open", "up", "watch", "worker", "validate", "open-pr", "token",
     "add", "list", "revoke", "grant", "ungrant", "delete", "export", "import", "stats",
     # they show several operations as one page
-    "credential", "status",
+    "status",
 }  # fmt: skip
 """Commands without an operation: their docstring is their text."""
 
@@ -103,7 +103,7 @@ def test_the_text_of_an_operation_is_for_people_and_says_nothing_of_errors():
 def test_the_parts_of_operations_are_those_of_a_coord(tmp_path: Path):
     file = tmp_path / "ecosystem.yaml"
     file.write_text("repos: []\n")
-    modules = {"", "context()", "credentials", "inbox", "machine", "run"}
+    modules = {"", "context()", "inbox", "machine", "run"}
     reached = {"locks", "messages", "events"}  # they need a Redis
     with Coord(file) as opened:
         for part in PARTS.keys() - modules - reached:

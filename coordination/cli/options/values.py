@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,6 +124,30 @@ def later(ctx: click.Context, parameter: click.Parameter, text: str | None) -> d
         length = duration(ctx, parameter, text)
         return datetime.now(UTC) + (length or timedelta(0))
     return moment(ctx, parameter, text)
+
+
+def last_day(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> date | None:
+    """Convert a last day: a date, or a duration from today."""
+    if text is None:
+        return None
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        try:
+            after = parse_duration(text)
+        except ValueError:
+            after = None
+        if not isinstance(after, timedelta):
+            raise click.BadParameter(
+                f"needs a date like 2027-01-31 or a duration like 90d, got {text!r}"
+            ) from None
+        try:
+            day = (datetime.now(UTC) + after).date()
+        except OverflowError:
+            raise click.BadParameter(f"{text} is out of range") from None
+    if day < datetime.now(UTC).date():
+        raise click.BadParameter(f"{day} is in the past")
+    return day
 
 
 def moment_or_position(

@@ -5,5 +5,5 @@
 | `machine.py` | `up`, `down`, `worker`, `keeper`, `flower`, `metrics`, `open` |
 | `services.py` | `service`: start, stop, restart, list and show the services of the file |
 | `servers.py` | `mcp`, `gateway`, `dashboard` |
-| `access.py` | `acl`, `steps`, `credential` |
+| `access.py` | `acl`; output of `steps` and `credential` |
 """

@@ -215,7 +215,6 @@ def gateway(
 
 
 def _serve_gateway(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
-    from coordination.api import credentials
     from coordination.gateway.access import origin_of
     from coordination.gateway.app import open_gateway, serve
 
@@ -226,7 +225,7 @@ def _serve_gateway(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
         click.echo(f"gateway  {'wss' if tls else 'ws'}://{at}/", err=True)
         _note_unencrypted(at, tls)
         try:
-            for name in credentials.names_for_webhooks():
+            for name in call.coord.credentials.names_for_webhooks():
                 click.echo(f"webhooks {'https' if tls else 'http'}://{at}/webhooks/{name}", err=True)
         except CoordinationError as error:
             warn(f"no webhooks: {error}")

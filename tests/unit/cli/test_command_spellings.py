@@ -16,9 +16,9 @@ from tests.unit.cli.conftest import Offered, Typed
 ROOT = click.Context(coord, info_name="coord")
 SPELLED = [entry for entry in entries(COMMANDS).values() if entry.noun]
 WITHOUT_NOUN = {
-    "demo", "doctor", "completion", "help", "up", "down", "worker", "keeper", "acl", "steps",
+    "demo", "doctor", "completion", "help", "up", "down", "worker", "keeper", "acl",
     "mcp",
-    "gateway", "flower", "metrics", "credential", "dashboard", "open",
+    "gateway", "flower", "metrics", "dashboard", "open",
 }  # fmt: skip
 
 
