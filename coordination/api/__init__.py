@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         RequestView,
     )
     from coordination.changes.resolve import ConflictState, Resolution
-    from coordination.changes.view import ChangeView
+    from coordination.changes.view import ChangeView, ToLand
     from coordination.charts.svg import MADE_BY
     from coordination.checks.ci import CiJob, annotations_of, summary_of, write_junit
     from coordination.checks.report import CheckView, QaReport, checks_in_words
@@ -163,7 +163,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     ),
     "changes.requests.records": ("RequestAction", "RequestOptions", "RequestResult", "RequestView"),
     "changes.resolve": ("ConflictState", "Resolution"),
-    "changes.view": ("ChangeView",),
+    "changes.view": ("ChangeView", "ToLand"),
     "charts.svg": ("MADE_BY",),
     "checks.ci": ("CiJob", "annotations_of", "summary_of", "write_junit"),
     "checks.report": ("CheckView", "QaReport", "checks_in_words"),

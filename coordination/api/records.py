@@ -43,7 +43,7 @@ from coordination.api.parameters import (
     TodoId,
 )
 from coordination.declared import Effect, Listing, Option, operation
-from coordination.errors import UsageError
+from coordination.errors import Unreachable, UsageError
 from coordination.models import (
     Criterion,
     Dependency,
@@ -65,6 +65,7 @@ from coordination.tracker.records import BlockingIssue, TodoInView
 if TYPE_CHECKING:  # without a running Redis, a view needs no client of it
     from coordination.api.access import EcosystemAccess
     from coordination.breakers.records import Breaker, Reset
+    from coordination.changes.view import ToLand
     from coordination.dependencies.records import DependencyReport
     from coordination.runs.views.live import Asked, LiveTodo
     from coordination.tracker.manager import CoordinationManager
@@ -207,10 +208,12 @@ class EcosystemView:
     status: EcosystemStatus
     breakers: tuple[Breaker, ...]
     """The circuit breakers that are open or have failures."""
+    to_land: tuple[ToLand, ...] = ()
+    """The change sets that land now, and then those that are ready to land."""
     note: str = ""
 
     def data(self) -> dict[str, Any]:
-        return {**dict(self.status), "breakers": self.breakers}
+        return {**dict(self.status), "breakers": self.breakers, "to_land": self.to_land}
 
 
 class _Part:
@@ -262,8 +265,24 @@ class Repositories(_Part):
     @operation("ecosystem.status", Effect.READS, tool="get_ecosystem_status", for_agents="Start here.")
     def overview(self) -> EcosystemView:
         """Summarise all repositories: work that is overdue, ready or blocked, and the worst blockers."""
-        status = self._manager.get_ecosystem_status()
-        return EcosystemView(status=status, breakers=self._live.breakers(), note=self._note())
+        return EcosystemView(
+            status=self._manager.get_ecosystem_status(),
+            breakers=self._live.breakers(),
+            to_land=self._to_land(),
+            note=self._note(),
+        )
+
+    def _to_land(self) -> tuple[ToLand, ...]:
+        """Return the change sets to land, where Redis answers at once."""
+        if not self._live.change_sets():
+            return ()
+        from coordination.changes.view import ChangeReader
+
+        try:
+            with self._access.reached() as connection:
+                return ChangeReader(connection, self._access.document.ecosystem).to_land()
+        except Unreachable:
+            return ()
 
     @operation("repo.blocking", Effect.READS, tool="get_blocking_issues")
     def blocking(self, repo: RepoName) -> tuple[BlockingIssue, ...]:

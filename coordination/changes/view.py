@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 SHOWN = 3
 STALE = "stale"
 """The verdict of a check on another commit than the tip."""
-DOES = {"land": "lands it", "revert": "reverts it"}
+LANDS, REVERTS = "lands it", "reverts it"
+DOES = {"land": LANDS, "revert": REVERTS}
 WORKS = "works on it"
 LOOKED_INTO = 20
 """Live runs whose parked todos are read; of more runs only the id is shown."""
@@ -109,6 +110,19 @@ class ChangeView(FrozenModel):
     wait_reason: ChangeWait | None = None
     """Reason why it has not landed; None once it has."""
     waits_for: str | None = None
+
+
+class ToLand(FrozenModel):
+    """A change set that is ready to land, or lands now."""
+
+    plan: str
+    """The plan, or the todo that belongs to no plan."""
+    repos: tuple[str, ...]
+    """The repositories in which it has not landed."""
+    run: str = ""
+    """The run that lands it; empty where an order is missing."""
+    waits_for: str = ""
+    """What that run waits for, if it does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +277,21 @@ class ChangeReader:
             for name, change_set in sets.items()
             for repo in sorted(change_set.repos)
         ]
+
+    def to_land(self) -> tuple[ToLand, ...]:
+        """Return the change sets that land now, and then those that are ready to land."""
+        sets = self._sets(None)
+        facts = self._facts(sets)
+        now, ready = list[ToLand](), list[ToLand]()
+        for name, change_set in sets.items():
+            views = [view_of(name, change, facts[name]) for change in change_set.repos.values()]
+            left = [one for one in views if one.landed is None]
+            repos, live = tuple(sorted(one.repo for one in left)), facts[name].live
+            if live and live.does == LANDS:
+                now.append(ToLand(plan=name, repos=repos, run=live.run, waits_for=live.asks or live.parked))
+            elif left and all(one.wait_reason is ChangeWait.ORDER for one in left):
+                ready.append(ToLand(plan=name, repos=repos))
+        return *now, *ready
 
     def live_run(self, change_set: ChangeSet) -> str:
         """Return the live run that writes or lands a change set; empty if there is none."""

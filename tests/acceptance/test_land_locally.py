@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.testbed import PLAN, Testbed, git
+from tests.waiting import until
 
 TODOS = [
     {"id": "LIB", "repo": "lib", "action": "echo 2 > version"},
@@ -157,3 +158,19 @@ def test_a_todo_that_only_looks_is_not_called_compensated(testbed: Testbed):
     assert run["counts"] == {"succeeded": 1, "compensated": 2}
     (listed,) = testbed.ok("list-runs", "--json").json
     assert listed["counts"] == run["counts"]
+
+
+def test_status_shows_what_is_ready_to_land_and_what_lands_now(swept: Testbed):
+    def to_land() -> list[dict]:
+        return swept.ok("status", "--json").json["to_land"]
+
+    ready = {"plan": PLAN, "repos": ["app", "lib"], "run": "", "waits_for": ""}
+    assert to_land() == [ready]
+    assert f"coord land {PLAN}\n" in swept.ok("status").out
+
+    swept.write(TODOS, plan={"land": {"waves": {"order": [1, "rest"], "soak": "10m"}}})
+    run = swept.ok("land", PLAN, "--yes", "--detach", "--json").json["run_id"]
+    (now,) = until(lambda: (found := to_land()) and found[0]["waits_for"] and found)
+    assert (now["repos"], now["run"]) == (["app"], run)
+    assert "landing now\n" in swept.ok("status").out
+    swept.ok("cancel", run)

@@ -37,7 +37,7 @@ STEERING = {
     "coordination.operations.pages",
 }
 SIGNATURES = {"coordination.runs.attempt_store", "coordination.trust.orders"}
-"""Modules that verify the signatures of a run."""
+"""Modules that read change sets, and verify the signatures of a run."""
 NOT_IMPORTED = {
     "--version": LIST | {"pydantic", "redis", "yaml", "coordination.api"},
     "list-todos": LIST | EDITING | STEERING,
@@ -45,7 +45,7 @@ NOT_IMPORTED = {
     "list-plans": LIST | EDITING | STEERING,
     "list-deps": LIST | EDITING | STEERING,
     "show-todo T1": LIST | EDITING | STEERING,
-    "status": LIST | EDITING | STEERING,
+    "status": LIST | EDITING | STEERING - SIGNATURES,  # of the change sets that are ready to land
     "list-runs": LIST | EDITING | STEERING,
     "show-run last": HEAVY | EDITING | STEERING - SIGNATURES,
     "logs last T1": LIST | EDITING | STEERING,

@@ -14,6 +14,7 @@ from coordination.cli.screen.tables import (
     facts,
     filled,
     head,
+    plain,
     print_none,
     print_page,
     rows,
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
         BlockedTodo,
         BlockingIssue,
         Breaker,
-        EcosystemStatus,
         Overdue,
         RepoLine,
         Reset,
         TodoInView,
+        ToLand,
     )
 
 SHOWN = 10
@@ -98,10 +99,22 @@ def blocking_overview(issues: Sequence[BlockingIssue]) -> Iterator[Lines]:
         ]
 
 
-def ecosystem_overview(status: EcosystemStatus, asked: Sequence[Asked] = ()) -> Iterator[Lines]:
+def ecosystem_overview(view: EcosystemView, asked: Sequence[Asked] = ()) -> Iterator[Lines]:
     """Yield the parts of a page. `asked`: todos that wait for a person."""
+    status = view.status
     yield section(
         "waiting for approval", rows([(one.todo, one.waits_for, f"run {one.run_id}") for one in asked])
+    )
+    yield section("landing now", [_landing(one) for one in view.to_land if one.run])
+    yield section(
+        "ready to land",
+        rows(
+            [
+                (one.plan, counted(len(one.repos), "repository"), f"coord land {one.plan}")
+                for one in view.to_land
+                if not one.run
+            ]
+        ),
     )
     yield facts((kind, _counts(counts)) for kind, counts in status.counts.items())
     yield _repos(status.repos)
@@ -118,6 +131,11 @@ def ecosystem_overview(status: EcosystemStatus, asked: Sequence[Asked] = ()) -> 
     yield section("in progress", _in_progress(status.in_progress))
     yield section("ready", _todos(status.ready))
     yield section("blocked", _blocked(status.blocked))
+
+
+def _landing(one: ToLand) -> str:
+    waits = f", waits for {with_local_times(one.waits_for)}" if one.waits_for else ""
+    return plain(f"{one.plan}  {counted(len(one.repos), 'repository')} left in run {one.run}{waits}")
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -225,13 +243,13 @@ def print_status(view: RepoView | EcosystemView) -> None:
         print_page(*repo_overview(view, live.messages_for(view.status.repo.name)))
         return
     resets = live.breaker_resets(RESETS_SHOWN)
-    page = ecosystem_overview(view.status, live.asking())
+    page = ecosystem_overview(view, live.asking())
     print_page(breakers_section(view.breakers), *page, resets_section(resets))
 
 
 def print_ecosystem(view: EcosystemView) -> None:
     tripped = [one for one in view.breakers if one.tripped]
-    page = ecosystem_overview(view.status, this_call().coord.live.asking())
+    page = ecosystem_overview(view, this_call().coord.live.asking())
     print_page(breakers_summary(tripped), *page)
 
 
