@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
     from coordination.api.access import EcosystemAccess
-    from coordination.api.facade import Facade
     from coordination.operations.doctor import Facts
     from coordination.operations.pages import FlowerConfig
     from coordination.settings import Settings
@@ -68,13 +67,13 @@ class Validation:
     """Plans that a sweep would refuse."""
 
 
-def check(facade: Facade) -> Validation:
+def check(access: EcosystemAccess) -> Validation:
     """Check the file and the repositories of this machine. Raises InvalidFile."""
     from coordination.landing.plan_waves import wave_problems
     from coordination.operations.executable import judge_executable
 
-    document = facade.document
-    verdict = judge_executable(document, facade.settings)
+    document = access.document
+    verdict = judge_executable(document, access.settings)
     waves = (
         Problem(file=str(document.path), line=0, where=plan, message=why)
         for plan, why in wave_problems(document.ecosystem)
@@ -90,7 +89,7 @@ def create_demo(folder: Path) -> Path:
     return create(folder)
 
 
-def examine(facade: Facade) -> Facts:
+def examine(access: EcosystemAccess) -> Facts:
     """Check the file, Redis, hosts, workers, queues and runs.
 
     Raises NotFound where neither a file nor a Redis is named.
@@ -99,11 +98,11 @@ def examine(facade: Facade) -> Facts:
     from coordination.operations.doctor import Facts
     from coordination.services.view import service_reports
 
-    settings = facade.settings
-    file = checkup.look_at_file(facade.path, settings) if facade.has_file else None
-    folders = [facade.path.parent] if facade.has_file else []
+    settings = access.settings
+    file = checkup.look_at_file(access.path, settings) if access.has_file else None
+    folders = [access.path.parent] if access.has_file else []
     machine = checkup.look_at_machine(
-        *(settings, folders, facade.state, facade.changed_folders()),
+        *(settings, folders, access.state, access.changed_folders()),
         asks_for_sandbox=file is not None and file.asks_for_sandbox,
         over_http=file.over_http if file else (),
     )
@@ -111,39 +110,39 @@ def examine(facade: Facade) -> Facts:
     if file and file.problems and not settings.redis_url:
         return facts  # the file may name one, for all we know
     try:
-        url = facade.redis_url
+        url = access.redis_url
     except CoordinationError as error:
         return Facts(machine=facts.machine, file=file, trouble=error)
     if not settings.redis_url:
-        facts = replace(facts, restarts=facade.local.restarts.recent(), state=str(facade.state))
+        facts = replace(facts, restarts=access.local.restarts.recent(), state=str(access.state))
     facts = checkup.look_at_redis(url, settings, embedded=not settings.redis_url, facts=facts)
     if facts.trouble:
         return facts
-    with facade.answering() as connection:
-        reports = service_reports(facade.state, settings.this_host, connection.registry)
+    with access.answering() as connection:
+        reports = service_reports(access.state, settings.this_host, connection.registry)
     return replace(facts, services=tuple(reports))
 
 
-def flower_page(facade: Facade, address: str, port: int, *, read_only: bool) -> FlowerConfig:
+def flower_page(access: EcosystemAccess, address: str, port: int, *, read_only: bool) -> FlowerConfig:
     """Return the configuration of Flower for this Redis. Raises Unreachable."""
     from coordination.operations.pages import FlowerConfig, flower_auth
 
-    with facade.answering() as connection:
+    with access.answering() as connection:
         return FlowerConfig(
             redis_url=connection.url,
-            namespace=facade.settings.namespace,
-            auth=flower_auth(facade.settings),
+            namespace=access.settings.namespace,
+            auth=flower_auth(access.settings),
             address=address,
             port=port,
             read_only=read_only,
         )
 
 
-def serve_metrics(facade: Facade, host: str, port: int) -> WSGIServer:
+def serve_metrics(access: EcosystemAccess, host: str, port: int) -> WSGIServer:
     """Serve metrics to Prometheus, in a thread. Raises UsageError where the address is taken."""
     from coordination.operations.metrics import serve
 
-    return serve(facade.redis_url, facade.settings, host, port)
+    return serve(access.redis_url, access.settings, host, port)
 
 
 def acl_line(settings: Settings, role: str, repos: Sequence[str], user: str, password: str) -> str:
