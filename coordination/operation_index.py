@@ -278,6 +278,28 @@ INDEX: Mapping[str, Indexed] = {
     "topic.publish": Indexed(
         "coordination.api.messages:Topics", "Publish an event on a topic", "edit", "", "topic.publish"
     ),
+    "plan.land": Indexed(
+        "coordination.api.landing:Landings",
+        "Land a plan: bring its change set into the base branches of its repositories",
+        "land",
+        "land",
+        "land",
+    ),
+    "plan.revert": Indexed(
+        "coordination.api.landing:Landings",
+        "Revert a landing: take the landed change set out of the base branches again",
+        "land",
+        "revert",
+        "revert",
+    ),
+    "plan.preview_landing": Indexed(
+        "coordination.api.landing:Landings",
+        "Show what a landing would do in each repository",
+        "read",
+        "",
+        "plan.preview_landing",
+        command=False,
+    ),
     "history.search": Indexed(
         "coordination.history.memory:Memory",
         "Search the history of records: when, what changed, and who did it",

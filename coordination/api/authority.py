@@ -56,8 +56,6 @@ NEEDS: Mapping[str, str] = {
     "runs.complete": "complete",
     "runs.import_": "import",
     "runs.clean": "clean",
-    "landings.land": "land",
-    "landings.revert": "revert",
     **{name: row.order for name, row in INDEX.items() if row.right != Right.READ},
 }
 """Operation of the facade that changes something → the name of its right (`trust.rights.OPERATIONS`). Each

@@ -42,7 +42,7 @@ class Changes:
     @operation(
         "plan.changes",
         Effect.READS,
-        for_agents="coord_land_plan brings a change set into the base branches.",
+        for_agents="coord_plan_land brings a change set into the base branches.",
     )
     def list(
         self,

@@ -19,10 +19,19 @@ from coordination.errors import Blocked, NotFound
 from coordination.files import is_folder
 from coordination.git import head_of
 from coordination.landing.preview import LandingPreview, preview_of
-from coordination.landing.rules import LandOptions
+from coordination.landing.rules import (
+    Accepted,
+    LandedRepos,
+    LandOptions,
+    LastWave,
+    MergedBy,
+    Way,
+    WhenReady,
+    WithoutChecks,
+)
 from coordination.landing.start import PreparedLanding, check_completed, prepare_landing, prepare_revert
 from coordination.landing.start import start as start_landing
-from coordination.models import CheckKind, Method, Via
+from coordination.models import CheckKind, Via
 from coordination.runs.run_kinds import QA
 from coordination.runs.views.run_list import CHECKED
 from coordination.runs.views.run_view import LAST
@@ -32,49 +41,59 @@ if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
 
 
+LandedPlan = Annotated[str, Option("A plan's id, or an item of `coordination.waves`.", completes="landable")]
+
+
 class Landings:
     """`coord.landings`."""
 
     def __init__(self, access: EcosystemAccess) -> None:
         self._access = access
 
+    @operation(
+        "plan.land",
+        Effect.EXECUTES,
+        right="land",
+        event="land",
+        for_agents="It changes what everybody works on: call it only if a person told you to. The run is "
+        "returned at once; follow it with coord_run_show(run=…, wait_s=60). If those that have landed were "
+        "reverted, its status is rolled_back; with rollback_failed something could not be reverted, and a "
+        "person must look.",
+    )
     def land(
         self,
-        plan: str,
+        plan: LandedPlan,
         *,
-        via: Via | None = None,
-        repos: Collection[str] = (),
-        method: Method | None = None,
-        no_qa: bool = False,
-        when_ready: bool = False,
-        wave: int | None = None,
-        accept: Collection[str] = (),
+        via: Way = None,
+        repos: LandedRepos = (),
+        method: MergedBy = None,
+        wave: LastWave = None,
+        accept: Accepted = (),
+        no_qa: WithoutChecks = False,
+        when_ready: WhenReady = False,
     ) -> Run:
-        """Land a plan: bring its change set into the base branches of its repositories, in dependency order.
+        """Land a plan: bring its change set into the base branches of its repositories.
 
-        All repositories are checked first: the base branch, a merge without conflicts, the right to push, and
-        the quality checks that they declare, with the changes merged. If one refuses for good after that,
-        those that have landed are reverted, unless the plan says `atomic: repo`. Trouble that passes is
-        waited for. Nothing is ever forced. Nothing starts where the commit of a completed todo of the plan is
-        neither in the change set nor in the base branch, or where nothing is known of such a commit.
+        They land in dependency order. All of them are checked first: the base branch, a merge without
+        conflicts, the right to push, and the quality checks that they declare, with the changes merged. If
+        one refuses for good after that, those that have landed are reverted, unless the plan says
+        `atomic: repo`. Trouble that passes is waited for. Nothing is ever forced. Nothing starts where the
+        commit of a completed todo of the plan is neither in the change set nor in the base branch, or where
+        nothing is known of such a commit.
 
-        `no_qa`: without quality checks. `accept`: completed todos whose work the base branches have in
-        another form, or that had none. `repos`: only these; one that no todo of the plan names lands only so.
-        These three skip a safeguard, need the right `override`, and are recorded. `when_ready`: the run waits
-        until the pull requests are ready. `wave`: no wave after this one. With the embedded server its worker
-        is started as well.
+        Return the run. With the embedded server its worker is started as well.
 
         Raises Blocked where there is nothing to land; NotFound without a change set; PlanRefused; Conflict;
         NotLanded where the work of a completed todo would be left out.
         """
         options = LandOptions(
             via=via,
-            method=method,
             repos=tuple(repos),
-            no_qa=no_qa,
-            when_ready=when_ready,
+            method=method,
             wave=wave,
             accept=tuple(accept),
+            no_qa=no_qa,
+            when_ready=when_ready,
         )
         prepared = self.prepare(plan, options)
         if prepared.graph is None:
@@ -82,22 +101,54 @@ class Landings:
             raise Blocked(f"all of {plan} has landed", f"see: coord changes {plan}")
         return self.start(self.make_ready(prepared))
 
-    def revert(self, plan: str, *, when_ready: bool = False) -> Run:
-        """Revert a landing: take the landed change set out of the base branches again, by one commit in each
-        repository.
+    @operation(
+        "plan.revert",
+        Effect.UNDOES,
+        right="land",
+        event="revert",
+        for_agents="Call it only if a person told you to.",
+    )
+    def revert(
+        self,
+        plan: Annotated[
+            str,
+            Option(
+                "A plan's id, an item of `coordination.waves`, or the run that landed it.",
+                metavar="PLAN|RUN",
+                completes="landable",
+            ),
+        ],
+        *,
+        when_ready: Annotated[
+            bool,
+            Option("Wait until the pull requests are approved and green (default: leave them to people)."),
+        ] = False,
+    ) -> Run:
+        """Revert a landing: take the landed change set out of the base branches again.
 
-        The order is that of the landing, backwards; history is never rewritten. Then the change set is open
-        as before: a sweep builds on it, and it can land again.
+        Each repository gets one commit. The order is that of the landing, backwards; history is never
+        rewritten. Then the change set is open as before: a sweep builds on it, and it can land again.
 
         By pull requests it opens those of all repositories at once, and merges them in that order. One that
         people must approve is left to them.
 
-        `plan`: a plan, an item of `coordination.waves`, or the run that landed it. `when_ready`: wait until
-        the pull requests are approved and green.
-
         Raises NotFound where nothing of it has landed; Conflict; PlanRefused.
         """
         return self.start(self.make_ready(self.prepare_revert(plan, when_ready=when_ready)))
+
+    @operation(
+        "plan.preview_landing",
+        Effect.READS,
+        command=False,
+        for_agents="Show it to the person who decides before you call coord_plan_land.",
+    )
+    def preview_landing(self, plan: LandedPlan, options: LandOptions | None = None) -> LandingPreview:
+        """Show what a landing would do in each repository. It names base, tip, method, outcome, quality
+        checks, and what would refuse it.
+
+        Raises as `land` does; GitRefused.
+        """
+        return self.preview(self.prepare(plan, options))
 
     def prepare(self, plan: str, options: LandOptions | None = None) -> PreparedLanding:
         """Return the landing that `land` would start. Raises as `land` does."""
@@ -112,10 +163,9 @@ class Landings:
             return prepare_revert(connection, ecosystem, plan, when_ready=when_ready)
 
     def preview(self, prepared: PreparedLanding, *, ask: bool = True) -> LandingPreview:
-        """Show what a landing would do in each repository: base, tip, method, outcome, quality checks, and
-        what would refuse it.
+        """Return what a prepared landing or revert would do, as `preview_landing` shows it.
 
-        `prepared`: the landing or revert. The checkouts of this machine are read; nothing is started. `ask`:
+        The checkouts of this machine are read; nothing is started. `ask`:
         fetch the base branches from the remotes, and ask the forges for the pull requests.
 
         Raises GitRefused.

@@ -68,7 +68,7 @@ class Runs(Decisions):
         right="sweep",
         event="sweep",
         for_agents="The run continues independently of this session: follow it with coord_run_show(run=…, "
-        "wait_s=60) until its status is no longer running. coord_land_plan lands its work. Call "
+        "wait_s=60) until its status is no longer running. coord_plan_land lands its work. Call "
         "coord_plan_forecast first for a preview.",
     )
     def sweep(

@@ -101,23 +101,6 @@ QA_PLAN = "Check the change set of this plan."
 QA_RUN = "Check the commits of this run."
 QA_BASE = "Check the base branches of the repositories of the plan or run."
 QA_NO_CACHE = "Run all checks, also those with a green result for the same files."
-VIA = "Land in this way (default: as in the plan, else pr with a token of the forge, else push with a url)."
-METHOD = "Merge in this form (default: as in the plan, else merge)."
-LAND_REPOS = (
-    "Land only these repositories; what their changes build on must be among them. One that no todo of the "
-    "plan names needs the right `override`, which is recorded."
-)
-WAVE = "Stop after this wave (default: land all waves, one after the other)."
-ACCEPT_COMPLETED = (
-    "Count completed todos as landed: the base branches have their work in another form, or they had none. "
-    "It needs the right `override`, and is recorded."
-)
-NO_QA = (
-    "Land without quality checks (default: those that repositories declare must be green). It needs the "
-    "right `override`, and is recorded."
-)
-WHEN_READY = "Wait until all pull requests are approved and green (default: fail if one is not)."
-REVERT_WHEN_READY = "Wait until the pull requests are approved and green (default: leave them to people)."
 SYNC_REPOS = "Synchronise the issues at the forges of these repositories (default: all)."
 PULL = "Create an issue in the file for each open issue of the forge that the file lacks."
 PREFER = "Keep the value of this side where both have changed a field."

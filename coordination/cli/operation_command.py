@@ -119,6 +119,8 @@ HAND_MADE: Mapping[str, str] = {
     "plan.discard": "landing.changes:discard",
     "plan.adopt": "landing.changes:adopt",
     "plan.resolve": "landing.changes:resolve",
+    "plan.land": "landing.land:land",
+    "plan.revert": "landing.land:revert",
     "qa.run": "landing.checks:run",
     "qa.ci": "landing.checks:ci",
     "qa.show": "landing.checks:show",

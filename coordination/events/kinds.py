@@ -81,8 +81,6 @@ def _lines() -> Mapping[str, Sequence[str]]:
 
 
 COMMANDS: Mapping[str, str] = {
-    "command.land": "A person or program landed a change set.",
-    "command.revert": "A person or program reverted a landing.",
     "command.accept": "A person or program accepted a failed compensation.",
     "command.complete": "A person or program completed a manual todo of a run.",
     "command.import": "A person or program imported a run.",

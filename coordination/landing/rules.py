@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Annotated
 
+from coordination.declared import Option
 from coordination.errors import Conflict, NotFound, PlanRefused, Unreadable
 from coordination.git import is_commit
 from coordination.landing.order import (
@@ -38,23 +40,60 @@ from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 from coordination.runs.overrides import NO_QA, accepting, naming
 from coordination.text import listed, quoted
 
+Way = Annotated[
+    Via | None,
+    Option(
+        "Land in this way (default: as in the plan, else pr with a token of the forge, else push with a url)."
+    ),
+]
+LandedRepos = Annotated[
+    Collection[str],
+    Option(
+        "Land only these repositories; what their changes build on must be among them. One that no todo of "
+        "the plan names needs the right `override`, which is recorded.",
+        flag="--repo",
+        completes="repo_names",
+    ),
+]
+MergedBy = Annotated[Method | None, Option("Merge in this form (default: as in the plan, else merge).")]
+LastWave = Annotated[
+    int | None,
+    Option("Stop after this wave (default: land all waves, one after the other).", metavar="N", least=1),
+]
+Accepted = Annotated[
+    Collection[str],
+    Option(
+        "Count completed todos as landed: the base branches have their work in another form, or they had "
+        "none. It needs the right `override`, and is recorded.",
+        metavar="TODO",
+        completes="todo_ids",
+        for_agents="Only if a person told you to.",
+    ),
+]
+WithoutChecks = Annotated[
+    bool,
+    Option(
+        "Land without quality checks (default: those that repositories declare must be green). It needs the "
+        "right `override`, and is recorded."
+    ),
+]
+WhenReady = Annotated[
+    bool,
+    Option("Wait until all pull requests are approved and green (default: fail if one is not)."),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class LandOptions:
     """The options of `coord land`; None uses the value of the plan."""
 
-    via: Via | None = None
-    method: Method | None = None
-    repos: tuple[str, ...] = ()
-    """Empty for all repositories of the change set."""
-    no_qa: bool = False
-    """Land without quality checks."""
-    when_ready: bool = False
-    """Wait until the pull requests are ready."""
-    wave: int | None = None
-    """The last wave that lands; None: all of them."""
-    accept: tuple[str, ...] = ()
-    """Completed todos of which a person says that the base branches have their work, or that it had none."""
+    via: Way = None
+    repos: LandedRepos = ()
+    method: MergedBy = None
+    wave: LastWave = None
+    accept: Accepted = ()
+    no_qa: WithoutChecks = False
+    when_ready: WhenReady = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ Begin with coord_get_ecosystem_status, coord_list_plans and coord_list_todos. A 
 repository. `blocked_by` orders todos, also across repositories. coord_plan_forecast estimates the duration
 of a plan without starting it. coord_run_sweep starts a run and returns at once. Follow the run with
 coord_run_show(run=…, wait_s=60) until it ends; its succeeded todos are then marked as completed in the file.
-Its commits are on the branch of the plan in each repository; coord_land_plan lands them. If a todo fails,
+Its commits are on the branch of the plan in each repository; coord_plan_land lands them. If a todo fails,
 read coord_run_logs, correct the cause, and call coord_run_retry; coord_run_rollback undoes a run.
 coord_message_send and coord_message_list exchange messages with other agents and people. Each error names
 the next step. If it names a command, such as `coord run list`, call the tool of the same name,

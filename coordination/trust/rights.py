@@ -75,8 +75,6 @@ OPERATIONS: Mapping[str, Right] = {
     "edit": Right.EDIT,
     "clear_checkpoints": Right.SWEEP,
     "complete": Right.APPROVE,
-    "land": Right.LAND,
-    "revert": Right.LAND,
     "merge": Right.MERGE,
     "accept": Right.OVERRIDE,
     "override": Right.OVERRIDE,

@@ -196,3 +196,13 @@ def test_with_atomic_repo_a_red_check_keeps_its_own_repository_out(swept: Testbe
     edit(swept, lambda document: document["repos"][1].update(qa=NEEDS))
     done = land(swept)
     assert (done.code, landed(swept)) == (0, [True, True]), done.err
+
+
+def test_a_landing_prints_one_line_for_each_repository_and_a_summary(swept: Testbed):
+    done = swept.ok("land", PLAN, "--yes")
+
+    lines = f"{done.out}{done.err}".splitlines()
+    todos = [line.split()[1] for line in lines if line[0] in "▶✓✗↶-"]
+    assert todos == [f"{PLAN}.land.lib", f"{PLAN}.land.app"]
+    summary = [line for line in lines if f"{PLAN}.land." not in line and not line.startswith("  ")]
+    assert len(summary) <= 4, summary

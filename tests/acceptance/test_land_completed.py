@@ -121,9 +121,11 @@ def test_an_agent_that_lands_with_an_accepted_todo_leaves_the_same_trace(testbed
     lose_the_first(testbed, "")
     words = [str(FORKS.programs / "coord"), "mcp", "--tools", "all", "--ecosystem", str(testbed.file)]
     with agent(over_stdio(words, plain(), "/")) as ai:
-        assert "ONE" in ai.refused("coord_land_plan", plan=PLAN)
-        assert ai.call("coord_preview_landing", plan=PLAN, accept=["ONE"])["overrides"] == ["--accept=ONE"]
-        run = ai.call("coord_land_plan", plan=PLAN, accept=["ONE"])["run_id"]
+        assert "ONE" in ai.refused("coord_plan_land", plan=PLAN)
+        assert ai.call("coord_plan_preview_landing", plan=PLAN, accept=["ONE"])["overrides"] == [
+            "--accept=ONE"
+        ]
+        run = ai.call("coord_plan_land", plan=PLAN, accept=["ONE"])["run_id"]
         assert ai.call("coord_run_show", run=run, wait_s=60)["status"] == "succeeded"
     assert is_recorded(testbed, "--accept=ONE")
 

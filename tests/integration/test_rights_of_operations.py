@@ -65,7 +65,7 @@ READS = {
     "health": "__call__",
     "message": "dead list recipient",
     "topic": "subscribe",
-    "landings": "check_completed prepare prepare_revert preview",
+    "landings": "check_completed prepare prepare_revert preview preview_landing",
     "machine": "acl_line check create_demo examine file_schema flower_page new_ecosystem_id "
     "serve_metrics write_first_file",
     "manager": "chains_of check_paths get_blocking_issues get_dependency get_ecosystem_status get_issue "

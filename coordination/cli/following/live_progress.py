@@ -73,6 +73,7 @@ SHOWN_WAITS = 8
 BEGINS = f"todo.{TodoState.RUNNING}"
 PARKED = f"todo.{TodoState.PARKED}"
 SKIPPED = f"todo.{TodoState.SKIPPED}"
+SUCCEEDED = f"todo.{TodoState.SUCCEEDED}"
 ROLLS_BACK = f"run.{RunStatus.ROLLING_BACK}"
 STATE_EVENTS = {f"todo.{state}" for state in TodoState}
 IN_HAND_EVENTS = {f"todo.{state}" for state in IN_HAND}
@@ -236,12 +237,17 @@ class Following:
         return todo.model_copy(update={"error": None}) if is_refused else todo
 
     def _is_reported(self, event: RunEvent) -> bool:
-        if is_landing(self._plan) and event.what == SKIPPED:
+        if is_landing(self._plan) and self._is_left_out(event):
             return False
         if "undo" in event.fields and only_looks(self._plan, event.todo):
             return event.what == f"todo.{TodoState.COMPENSATION_FAILED}"
         begins = event.what == BEGINS and "undo" not in event.fields
         return event.what in REPORTED or (begins and not self._has_bar)
+
+    def _is_left_out(self, event: RunEvent) -> bool:
+        """Return whether a landing has no line for it: each repository has one, when it has landed."""
+        checked = event.what == SUCCEEDED and only_looks(self._plan, event.todo)
+        return checked or event.what in (BEGINS, SKIPPED)
 
     def _update_waits(self, *, quiet: bool) -> RunView | None:
         """Show the waits of the run: below the bar on a terminal, else as lines at intervals. Return what was

@@ -1,24 +1,22 @@
-"""`land` and `revert`: bring a change set into the base branches, and take it out again."""
+"""`plan land` and `plan revert`: bring a change set into the base branches, and take it out again."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import LandOptions, texts
-from coordination.cli.command import command
-from coordination.cli.completion import landable, todo_ids
+from coordination.api import LandOptions
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
-from coordination.cli.options.values import choice, detach_option, of_repos
+from coordination.cli.options.values import detach_option
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.cli.times import how_long
-from coordination.models import Method, Via
 from coordination.terminal import spelled
 from coordination.text import counted, listed, quoted
 
@@ -27,40 +25,12 @@ if TYPE_CHECKING:
     from coordination.api.run import Run
 
 
-@command("landings.land")
-@click.argument("plan", shell_complete=landable)
-@choice("--via", Via, texts.VIA)
-@of_repos(texts.LAND_REPOS)
-@choice("--method", Method, texts.METHOD)
-@click.option(
-    "--wave", type=click.IntRange(min=1), metavar="N",
-    help=texts.WAVE,
-)  # fmt: skip
-@click.option(
-    "--accept", "accepted", multiple=True, metavar="TODO", shell_complete=todo_ids,
-    help=texts.ACCEPT_COMPLETED,
-)  # fmt: skip
-@click.option("--no-qa", is_flag=True, help=texts.NO_QA)
-@click.option("--when-ready", is_flag=True, help=texts.WHEN_READY)
 @click.option("--dry-run", is_flag=True, help="Print what would land where and how; change nothing.")
 @yes_option
 @detach_option
 @as_json_option
-@click.pass_obj
 def land(
-    call: CliContext,
-    plan: str,
-    via: str | None,
-    repos: tuple[str, ...],
-    method: str | None,
-    wave: int | None,
-    accepted: tuple[str, ...],
-    no_qa: bool,
-    when_ready: bool,
-    dry_run: bool,
-    yes: bool,
-    detach: bool,
-    as_json: bool,
+    call: CliContext, values: Mapping[str, Any], *, dry_run: bool, yes: bool, detach: bool, as_json: bool
 ) -> int:
     """With `--via pr`, the forge merges the pull requests in dependency order. All of them must be open,
     green, and approved as often as the plan requires, before the first one merges. After a failure, further
@@ -74,15 +44,8 @@ def land(
     with open todos. 3: a repository was refused. 6: a run writes the change set, or the work of a completed
     todo would be left out.
     """
-    options = LandOptions(
-        via=Via(via) if via else None,
-        method=Method(method) if method else None,
-        repos=repos,
-        no_qa=no_qa,
-        when_ready=when_ready,
-        wave=wave,
-        accept=accepted,
-    )
+    plan = values["plan"]
+    options = LandOptions(**{name: value for name, value in values.items() if name != "plan"})
     prepared = call.coord.landings.prepare(plan, options)
     if prepared.graph is None:
         call.coord.landings.check_completed(prepared)
@@ -95,22 +58,18 @@ def land(
     return run_landing(call, prepared, yes=yes, detach=detach, as_json=as_json)
 
 
-@command("landings.revert")
-@click.argument("plan", metavar="PLAN|RUN", shell_complete=landable)
-@click.option("--when-ready", is_flag=True, help=texts.REVERT_WHEN_READY)
 @click.option("--dry-run", is_flag=True, help="Print what would be reverted; change nothing.")
 @yes_option
 @detach_option
 @as_json_option
-@click.pass_obj
 def revert(
-    call: CliContext, plan: str, when_ready: bool, dry_run: bool, yes: bool, detach: bool, as_json: bool
+    call: CliContext, values: Mapping[str, Any], *, dry_run: bool, yes: bool, detach: bool, as_json: bool
 ) -> int:
     """The id of an item of `coordination.waves` in place of PLAN reverts all its plans, the last wave first.
 
     Exit code 0: all is reverted. 3: a repository could not be reverted.
     """
-    prepared = call.coord.landings.prepare_revert(plan, when_ready=when_ready)
+    prepared = call.coord.landings.prepare_revert(**values)
     if dry_run:
         return _print_preview(call, prepared, as_json=as_json)
     return run_landing(call, prepared, yes=yes, detach=detach, as_json=as_json)
@@ -201,9 +160,9 @@ def _show_waves(preview: LandingPreview) -> None:
 
 def _show_checks(preview: LandingPreview) -> None:
     """Print the quality checks that the landing runs, or the reason why it runs none."""
-    for one in preview.checks:
-        state = "is green for what would land" if one.green else "runs before anything lands"
-        click.echo(spelled(f"· check {one.check} of {one.repo} {state}"), err=True)
+    for state, green in (("are green for what would land", True), ("run before anything lands", False)):
+        if names := [f"{one.check} of {one.repo}" for one in preview.checks if one.green is green]:
+            click.echo(spelled(f"· checks that {state}: {listed(names)}"), err=True)
     if preview.qa_skipped:
         click.echo(f"· no quality check runs: {preview.qa_skipped}", err=True)
     elif preview.checks and preview.unchecked:

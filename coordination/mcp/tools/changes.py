@@ -13,14 +13,12 @@ from coordination.api import (
     IssueResult,
     IssueSyncOptions,
     IssueSyncReport,
-    LandingPreview,
-    LandOptions,
     QaReport,
     RepoDiff,
     Side,
     texts,
 )
-from coordination.mcp.answers import TODOS_SHOWN, Cut, CutRun, Page, cut, given_fields, page
+from coordination.mcp.answers import Cut, Page, cut, page
 from coordination.mcp.declaration import (
     AnyOf,
     Items,
@@ -31,10 +29,9 @@ from coordination.mcp.declaration import (
     executes,
     reads,
     synchronises,
-    undoes,
 )
 from coordination.mcp.session import Session
-from coordination.models import CheckKind, Method, Via
+from coordination.models import CheckKind
 from coordination.text import shortened
 
 Some = Annotated[Items, Field(description=texts.CHANGED_REPOS)]
@@ -59,20 +56,6 @@ def coord_plan_diff(
     """This machine is that of the server."""
     found = session.coord.changes.diff(plan, repos=repos or (), stat=stat)
     return page([one.shortened(limit) for one in found], len(found) or 1, 0)
-
-
-WayIn = Annotated[Via | None, Field(description=texts.VIA)]
-NoQa = Annotated[bool, Field(description=texts.NO_QA)]
-WhenReady = Annotated[bool, Field(description=texts.WHEN_READY)]
-MethodName = Annotated[Method | None, Field(description=texts.METHOD)]
-AcceptCompleted = Annotated[
-    Items, Field(description=f"{texts.ACCEPT_COMPLETED} Only if a person told you to.")
-]
-LastWave = Annotated[int | None, Field(ge=1, description=texts.WAVE)]
-Chosen = Annotated[
-    Items,
-    Field(description=texts.LAND_REPOS),
-]
 
 
 class CutQaReport(QaReport, Cut):
@@ -107,78 +90,6 @@ def coord_qa_run(
 @reads("Show quality checks", "qa.show")
 def coord_qa_show(session: Session, run: RunName = LAST, limit: Most = CHECKS_SHOWN) -> CutQaReport:
     return cut(CutQaReport, session.coord.checks.report(run), limit)
-
-
-@reads("Preview a landing", "landings.preview")
-def coord_preview_landing(
-    session: Session,
-    plan: PlanName,
-    via: WayIn = None,
-    repos: Chosen = None,
-    method: MethodName = None,
-    no_qa: NoQa = False,
-    when_ready: WhenReady = False,
-    wave: LastWave = None,
-    accept: AcceptCompleted = None,
-) -> LandingPreview:
-    """Show it to the person who decides before you call coord_land_plan."""
-    landings = session.coord.landings
-    options = given_fields(
-        via=via,
-        method=method,
-        repos=repos and tuple(repos),
-        no_qa=no_qa,
-        when_ready=when_ready,
-        wave=wave,
-        accept=accept and tuple(accept),
-    )
-    return landings.preview(landings.prepare(plan, LandOptions(**options)))
-
-
-@executes("Land a plan", "landings.land")
-def coord_land_plan(
-    session: Session,
-    plan: PlanName,
-    via: WayIn = None,
-    repos: Chosen = None,
-    method: MethodName = None,
-    no_qa: NoQa = False,
-    when_ready: WhenReady = False,
-    wave: LastWave = None,
-    accept: AcceptCompleted = None,
-    wait_s: Wait = 0,
-) -> CutRun:
-    """It changes what everybody works on: call it only if a person told you to. The run is returned at once;
-    follow it with coord_run_show(run=…, wait_s=60). If those that have landed were reverted, its status is
-    rolled_back; with rollback_failed something could not be reverted, and a person must look.
-    """
-    run = session.coord.landings.land(
-        **given_fields(
-            plan=plan,
-            via=via,
-            repos=repos,
-            method=method,
-            no_qa=no_qa,
-            when_ready=when_ready,
-            wave=wave,
-            accept=accept,
-        )
-    )
-    return cut(CutRun, session.detached(run, wait_s), TODOS_SHOWN)
-
-
-@undoes("Revert a landing", "landings.revert")
-def coord_revert_plan(
-    session: Session,
-    plan: Annotated[
-        str, Field(description="A plan's id, an item of `coordination.waves`, or the run that landed it.")
-    ],
-    when_ready: Annotated[bool, Field(description=texts.REVERT_WHEN_READY)] = False,
-    wait_s: Wait = 0,
-) -> CutRun:
-    """Call it only if a person told you to."""
-    run = session.coord.landings.revert(plan, when_ready=when_ready)
-    return cut(CutRun, session.detached(run, wait_s), TODOS_SHOWN)
 
 
 LONGEST = 500
