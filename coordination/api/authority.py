@@ -13,8 +13,9 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from coordination.environment import ENV_PREFIX, acted_for, actor
 from coordination.errors import CoordinationError, MissingRight, NotAllowed, NotTrusted
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from coordination.trust.break_glass import Emergency
     from coordination.trust.trust_file import Principal, TrustFile
 
+T = TypeVar("T")
 CREDENTIAL = "credential"
 """The name of the right to change tokens of the servers of this machine."""
 NEEDS: Mapping[str, str] = {
@@ -66,6 +68,38 @@ Repos = Collection[str] | Callable[[], Collection[str]] | None
 """Repositories that an operation touches; None: the ecosystem as a whole. A function is called if there is a
 trust file.
 """
+
+
+NEEDS_OF_SCRIPTS: Mapping[str, Mapping[str, str]] = {
+    "locks": dict.fromkeys(("break_", "release_all"), "lock.release"),
+    "breakers": {"reset": "breaker.reset"},
+    "messages": {
+        **dict.fromkeys(("send", "broadcast", "request", "reply"), "message.send"),
+        **dict.fromkeys(("register", "forget", "subscribe", "unsubscribe"), "message.register"),
+        "publish": "topic.publish",
+    },
+}
+"""Part of `Coord` for scripts alone → its method that changes what others see → the name of its right."""
+
+
+class Checked:
+    """A part of `Coord` whose methods check the right that they need."""
+
+    def __init__(self, part: object, needs: Mapping[str, str], check: Callable[[str], None]) -> None:
+        self._part, self._needs, self._check = part, needs, check
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._part, name)
+        needed = self._needs.get(name)
+        if needed is None:
+            return found
+
+        @wraps(found)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            self._check(needed)
+            return found(*args, **kwargs)
+
+        return checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +187,10 @@ class Authority:
         except MissingRight as error:
             self._record_refusal(operation, known.principal.name, error)
             raise
+
+    def checked(self, name: str, part: T) -> T:
+        """Return a part of `Coord` for scripts, whose methods check the right that they need."""
+        return cast("T", Checked(part, NEEDS_OF_SCRIPTS[name], self.check))
 
     def check_edit(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Raise NotAllowed unless the user of this process may make these changes of records.

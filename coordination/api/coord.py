@@ -90,7 +90,7 @@ class Coord(Facade):
 
     @property
     def redis_url(self) -> str:
-        """Return the Redis to use; start the embedded server where it does not run: not yet, or no more."""
+        """Return the Redis to use; start the embedded server where it does not run."""
         return self.local.ensure_server()
 
     @property
@@ -98,24 +98,26 @@ class Coord(Facade):
         """Return the locks, with the resources that the file declares."""
         with self.reached() as connection:
             connection.locks.resources.declare(self.manager.document.ecosystem.capacities())
-        return connection.locks
+        return self.authority.checked("locks", connection.locks)
 
     @property
     def breakers(self) -> BreakerManager:
         """Return the circuit breakers of repositories, resources and your own actions, with the policy of
         the settings.
         """
-        return self.connection.breakers
+        return self.authority.checked("breakers", self.connection.breakers)
 
     @property
     def cache(self) -> Cache:
         """Return the values that todos share, and values that can be computed again."""
-        return self.connection.cache
+        cache = self.connection.cache
+        cache.check_change = lambda: self.authority.check("context.set")
+        return cache
 
     @property
     def messages(self) -> MessageBus:
         """Return the message bus; the sender is the person or agent who works at this machine."""
-        return self.connection.messages
+        return self.authority.checked("messages", self.connection.messages)
 
     def retrying(
         self, name: str, action: Callable[[], T], *, breaker: Policy | None = None, **policy: Any

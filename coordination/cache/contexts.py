@@ -104,6 +104,8 @@ class Cache:
         self.walk = Walk(self.entries)
         self.redis = redis
         self.namespace = namespace
+        self.check_change: Callable[[], object] = lambda: None
+        """Is called before a context of `at` is changed; an exception refuses it."""
 
     def at(self, plan: str = "", run: str | Sequence[str] = (), todo: str = "") -> Context:
         """Return the context of a todo of a run, of a run, of a plan, or without arguments of the ecosystem.
@@ -111,7 +113,7 @@ class Cache:
         `run` is a run, or a run followed by those that it continues.
         """
         runs = ([run] if run else []) if isinstance(run, str) else run
-        return Context(self, chain_of(plan, runs, todo))
+        return Context(self, chain_of(plan, runs, todo), self.check_change)
 
     def stats(self) -> CacheStats:
         self._report_hits()

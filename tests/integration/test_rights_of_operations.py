@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coordination.api.authority import NEEDS
+from coordination.api.authority import NEEDS, NEEDS_OF_SCRIPTS
 from coordination.api.coord import Coord
 from coordination.api.fields import (
     DependencyFields,
@@ -35,6 +35,7 @@ from coordination.declared import find
 from coordination.errors import MissingRight
 from coordination.events.stream import EventStream
 from coordination.gateway import app as gateway
+from coordination.locks.listing import Held
 from coordination.models import ServiceStep, Verdict, Via
 from coordination.operation_index import INDEX
 from coordination.planner.selection import ALL as ALL_REPOS
@@ -429,6 +430,38 @@ def test_an_operation_is_refused_to_a_viewer_and_changes_nothing(place: Place, o
     assert [name for name in before | after if before.get(name) != after.get(name)] == []
     right = str(right_of(ALL[operation]))
     assert {found for _, found in place.refusals()[refused:]} == {right}
+
+
+OF_SCRIPTS: Mapping[str, Callable[[Coord], object]] = {
+    "locks.break_": lambda coord: coord.locks.break_(Held.model_construct(what="lock:x", holders=()), "ann"),
+    "locks.release_all": lambda coord: coord.locks.release_all("bob"),
+    "breakers.reset": lambda coord: coord.breakers.reset("repo:a"),
+    "messages.send": lambda coord: coord.messages.send("person:bob", "note"),
+    "messages.broadcast": lambda coord: coord.messages.broadcast("note"),
+    "messages.request": lambda coord: coord.messages.request("person:bob", "note"),
+    "messages.reply": lambda coord: coord.messages.reply(coord.messages, "note"),
+    "messages.publish": lambda coord: coord.messages.publish("topic", "note"),
+    "messages.register": lambda coord: coord.messages.register("person:bob"),
+    "messages.forget": lambda coord: coord.messages.forget("person:bob"),
+    "messages.subscribe": lambda coord: coord.messages.subscribe("person:bob", "topic"),
+    "messages.unsubscribe": lambda coord: coord.messages.unsubscribe("person:bob", "topic"),
+    "cache.set": lambda coord: coord.cache.at().set("key", 1),
+    "cache.delete": lambda coord: coord.cache.at().delete("key"),
+    "cache.get_or_compute": lambda coord: coord.cache.at().get_or_compute("key", dict),
+}
+
+
+@pytest.mark.parametrize("operation", OF_SCRIPTS)
+def test_parts_for_scripts_refuse_a_viewer_too(place: Place, operation: str):
+    before = place.state()
+    with pytest.raises(MissingRight):
+        OF_SCRIPTS[operation](place.coord)
+    assert place.state() == before
+
+
+def test_every_method_for_scripts_that_needs_a_right_is_tried():
+    needing = {f"{part}.{method}" for part, methods in NEEDS_OF_SCRIPTS.items() for method in methods}
+    assert needing == {one for one in OF_SCRIPTS if not one.startswith("cache.")}
 
 
 @pytest.mark.parametrize(
