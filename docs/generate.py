@@ -248,7 +248,7 @@ def _signature(name: str, thing: Any) -> Iterator[str]:
     signature = inspect.signature(thing)
     kept = [
         p.replace(
-            annotation=p.annotation if p.annotation is p.empty else _Shown(p.annotation),
+            annotation=p.annotation if p.annotation is p.empty else _Shown(_undeclared(p.annotation)),
             default=p.default if p.default is p.empty else _Shown(p.default),
         )
         for p in signature.parameters.values()
@@ -261,6 +261,21 @@ def _signature(name: str, thing: Any) -> Iterator[str]:
         text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
     )
     yield "```text\n" + "\n".join(lines) + "\n```\n\n"
+
+
+def _undeclared(annotation: Any) -> Any:
+    """Return an annotation as it is written, `Annotated[T, …]` as T: other front ends show the texts."""
+    if not isinstance(annotation, str) or "Annotated[" not in annotation:
+        return annotation
+    return ast.unparse(_Undeclared().visit(ast.parse(annotation, mode="eval")))
+
+
+class _Undeclared(ast.NodeTransformer):
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        if isinstance(node.value, ast.Name) and node.value.id == "Annotated":
+            assert isinstance(node.slice, ast.Tuple)
+            return node.slice.elts[0]
+        return node
 
 
 class _Shown:
