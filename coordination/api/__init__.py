@@ -37,6 +37,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from coordination.api.fields import (
+        DependencyFields,
+        IssueFields,
+        NewDependency,
+        NewIssue,
+        NewPlan,
+        NewTodo,
+        PlanFields,
+        TodoFields,
+    )
     from coordination.backend.address import hide_password
     from coordination.backend.error_messages import NO_ROOM
     from coordination.backend.server_check import Finding, Severity
@@ -144,6 +154,16 @@ if TYPE_CHECKING:
     from coordination.tracker.relations import Chains, Link
 
 _HOMES = {  # module → the names above that come from it when they are first asked for
+    "api.fields": (
+        "DependencyFields",
+        "IssueFields",
+        "NewDependency",
+        "NewIssue",
+        "NewPlan",
+        "NewTodo",
+        "PlanFields",
+        "TodoFields",
+    ),
     "backend.address": ("hide_password",),
     "backend.error_messages": ("NO_ROOM",),
     "backend.server_check": ("Finding", "Severity"),

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BaseModel
 
 from coordination.api import texts
+from coordination.api.parameters import NO_ITEMS, Lists
 from coordination.declared import Option, fields_of, option_of
 from coordination.errors import UsageError
 from coordination.models import (
@@ -47,12 +47,6 @@ class Field(Option):
     name_of: Callable[[Any], str] = str
     """Returns the name of an item of a list: names are unique, and an item is removed by its name."""
     panel: str = CONTENT
-
-
-Lists = Mapping[str, Sequence[Any]]
-"""Field with a list → items of it."""
-NONE: Lists = MappingProxyType({})
-Clear = Annotated[tuple[str, ...], Option("Names of fields to empty.")]
 
 
 def name_of(need: str | Mapping[str, Any] | ResourceNeed) -> str:
@@ -141,7 +135,7 @@ class RecordFields:
 
 
 def changes_of(
-    fields: RecordFields, clear: Collection[str] = (), added: Lists = NONE, removed: Lists = NONE
+    fields: RecordFields, clear: Collection[str] = (), added: Lists = NO_ITEMS, removed: Lists = NO_ITEMS
 ) -> Callable[[BaseModel], dict[str, Any]]:
     """Return the function that makes the changes of a record: it sets the given fields, empties those of
     `clear`, and adds and removes items of lists. Raises UsageError for an item that is not there.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
 from coordination.api import texts
 from coordination.declared import RUN_OPTION, Option
@@ -84,6 +85,10 @@ WithRoles = Annotated[
 AllRepos = Annotated[bool, Option("Select all repositories of the file.", flag="--all")]
 SweepIt = Annotated[bool, Option("Run the plan at once.", for_agents="The answer has its run_id.")]
 PreviewPlan = Annotated[bool, Option("Show what would be created; write nothing.")]
+Clear = Annotated[tuple[str, ...], Option("Names of fields to empty.")]
+Lists = Mapping[str, Sequence[Any]]
+"""Field with a list → items of it."""
+NO_ITEMS: Lists = MappingProxyType({})
 Cascade = Annotated[bool, Option("Delete also its parts, and every reference to it.")]
 OfUnlanded = Annotated[
     UnlandedWork | None,

@@ -13,26 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from coordination.api import texts
 from coordination.api.completion import Completed, complete, complete_in_run
-from coordination.api.fields import (
-    NONE,
-    Clear,
-    DependencyFields,
-    IssueFields,
-    Lists,
-    NewDependency,
-    NewIssue,
-    NewPlan,
-    NewTodo,
-    PlanFields,
-    TodoFields,
-    changes_of,
-)
 from coordination.api.parameters import (
+    NO_ITEMS,
     REPO_NAME,
     Cascade,
+    Clear,
     DependencyId,
     InRun,
     IssueId,
+    Lists,
     OfAssignee,
     OfLabel,
     OfPriority,
@@ -64,6 +53,16 @@ from coordination.tracker.records import BlockingIssue, TodoInView
 
 if TYPE_CHECKING:  # without a running Redis, a view needs no client of it
     from coordination.api.access import EcosystemAccess
+    from coordination.api.fields import (
+        DependencyFields,
+        IssueFields,
+        NewDependency,
+        NewIssue,
+        NewPlan,
+        NewTodo,
+        PlanFields,
+        TodoFields,
+    )
     from coordination.breakers.records import Breaker, Reset
     from coordination.changes.view import ToLand
     from coordination.dependencies.records import DependencyReport
@@ -331,14 +330,18 @@ class Dependencies(_Part):
     def update(
         self,
         dependency: DependencyId,
-        fields: DependencyFields = DependencyFields(),  # noqa: B008 - it is never modified
+        fields: DependencyFields | None = None,
         *,
         clear: Clear = (),
-        added: Lists = NONE,
-        removed: Lists = NONE,
+        added: Lists = NO_ITEMS,
+        removed: Lists = NO_ITEMS,
     ) -> Edited:
         """Change fields of a dependency."""
-        return self._manager.update_dependency(dependency, changes_of(fields, clear, added, removed))
+        from coordination.api.fields import DependencyFields, changes_of
+
+        return self._manager.update_dependency(
+            dependency, changes_of(fields or DependencyFields(), clear, added, removed)
+        )
 
     @operation("dep.delete", Effect.CHANGES, right="edit", tool=False)
     def delete(self, dependency: DependencyId, *, cascade: Cascade = False) -> Removed:
@@ -416,17 +419,19 @@ class IssueRecords(_Part):
     def update(
         self,
         issue: IssueId,
-        fields: IssueFields = IssueFields(),  # noqa: B008 - it is never modified
+        fields: IssueFields | None = None,
         *,
         clear: Clear = (),
-        added: Lists = NONE,
-        removed: Lists = NONE,
+        added: Lists = NO_ITEMS,
+        removed: Lists = NO_ITEMS,
     ) -> Edited:
         """Change fields of an issue. A list replaces the present list.
 
         `added` and `removed`: items of lists, by field.
         """
-        return self._manager.update_issue(issue, changes_of(fields, clear, added, removed))
+        from coordination.api.fields import IssueFields, changes_of
+
+        return self._manager.update_issue(issue, changes_of(fields or IssueFields(), clear, added, removed))
 
     @operation("issue.close", Effect.ADDS, right="edit", tool="close_issue")
     def close(self, issue: IssueId) -> Edited:
@@ -497,17 +502,19 @@ class TodoRecords(_Part):
     def update(
         self,
         todo: TodoId,
-        fields: TodoFields = TodoFields(),  # noqa: B008 - it is never modified
+        fields: TodoFields | None = None,
         *,
         clear: Clear = (),
-        added: Lists = NONE,
-        removed: Lists = NONE,
+        added: Lists = NO_ITEMS,
+        removed: Lists = NO_ITEMS,
     ) -> Edited:
         """Change fields of a todo. A list replaces the present list.
 
         `added` and `removed`: items of lists, by field.
         """
-        return self._manager.update_todo(todo, changes_of(fields, clear, added, removed))
+        from coordination.api.fields import TodoFields, changes_of
+
+        return self._manager.update_todo(todo, changes_of(fields or TodoFields(), clear, added, removed))
 
     @operation("todo.complete", Effect.ADDS, right="edit", tool="complete_todo")
     def complete(
@@ -576,11 +583,11 @@ class PlanRecords(_Part):
     def update(
         self,
         plan: PlanId,
-        fields: PlanFields = PlanFields(),  # noqa: B008 - it is never modified
+        fields: PlanFields | None = None,
         *,
         clear: Clear = (),
-        added: Lists = NONE,
-        removed: Lists = NONE,
+        added: Lists = NO_ITEMS,
+        removed: Lists = NO_ITEMS,
         **milestones: Any,
     ) -> Edited:
         """Change fields and milestones of a plan. A plan or milestone that is not complete yet is not marked
@@ -588,7 +595,11 @@ class PlanRecords(_Part):
 
         `milestones`: as in `CoordinationManager.update_plan`.
         """
-        return self._manager.update_plan(plan, changes_of(fields, clear, added, removed), **milestones)
+        from coordination.api.fields import PlanFields, changes_of
+
+        return self._manager.update_plan(
+            plan, changes_of(fields or PlanFields(), clear, added, removed), **milestones
+        )
 
     @operation(
         "plan.complete",

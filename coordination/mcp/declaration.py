@@ -58,7 +58,6 @@ Items = Annotated[Sequence[str] | None, BeforeValidator(several)]
 
 RunName = Annotated[str, Field(description=f"A run's id, its beginning or end, or `{LAST}`.")]
 PlanName = Annotated[str, Field(description="A plan's id, as coord_list_plans gives it.")]
-RepoName = Annotated[str, Field(description="A repository's name, as coord_get_ecosystem_status gives it.")]
 Time = Annotated[datetime | None, Field(description="A date or time such as 2026-01-31T12:00:00Z.")]
 Limit = Annotated[
     int, Field(ge=1, le=1000, description="Maximum number of results; `total` is the number of all.")

@@ -18,8 +18,7 @@ from typing import Any, TypeVar
 import click
 
 from coordination.api import POSITION, texts
-from coordination.cli import completion
-from coordination.cli.completion import Complete, listed, repo_names
+from coordination.cli.completion import Complete, repo_names
 from coordination.cli.context import CliContext
 from coordination.errors import UsageError
 from coordination.models import DURATION_UNITS_S, parse_duration, parse_size
@@ -242,35 +241,6 @@ def need(text: str) -> str | dict[str, Any]:
 
 
 Function = Callable[..., Any]
-
-
-def by_name(option: str, help_: str) -> Callable[[Function], Function]:
-    """Filter by a field that names a record, a person or a label."""
-    return _filter(option, f"{option.removeprefix('--').upper()},…", help_, NAMES[option])
-
-
-NAMES: dict[str, Complete] = {
-    "--repo": completion.repo_names,
-    "--consumer": completion.repo_names,
-    "--provider": completion.repo_names,
-    "--assignee": completion.assignees,
-    "--label": completion.labels,
-    "--plan": completion.plan_ids,
-    "--dep": completion.dependency_ids,
-    "--tag": completion.tags,
-    "--role": completion.roles,
-}
-
-
-def _filter(option: str, metavar: str, help_: str, complete: Complete) -> Callable[[Function], Function]:
-    return click.option(
-        option,
-        metavar=metavar,
-        multiple=True,
-        callback=parts,
-        help=help_,
-        shell_complete=listed(complete),
-    )
 
 
 def parts(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -18,15 +18,13 @@ from coordination.cli.context import CliContext
 from coordination.cli.options.values import parts
 from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import print_none, print_table, status_cell
+from coordination.errors import ExitCode
 from coordination.models import Dependency, DependencyStatus, DependencyType
 from coordination.terminal import driven, spelled
 from coordination.text import listed
 
 if TYPE_CHECKING:
     from coordination.api import DependencyReport
-
-
-UNSATISFIED = 3
 
 
 class CheckedLine(Outcome):
@@ -64,7 +62,7 @@ def check(call: CliContext, values: dict[str, Any], *, form: Form, consumers: tu
         form.records(list(_lines(report, every)), lambda: _print(report, every), data=report)
         if form.template is not None:
             _print_findings(report, err=True)
-    return 0 if report.good else UNSATISFIED
+    return ExitCode.SUCCESS if report.good else ExitCode.FAILED
 
 
 def _end_as_by_ctrl_c() -> None:

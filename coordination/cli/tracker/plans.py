@@ -26,7 +26,7 @@ from coordination.cli.tracker.edits import (
     values_of,
 )
 from coordination.declared import Operation, parameters_of
-from coordination.errors import UsageError
+from coordination.errors import ExitCode, UsageError
 from coordination.models import Milestone, TodoStatus
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 MILESTONE = [Given(one) for one in parameters_of(MilestoneFields, "milestone")]
 STATUS_BY_VERB = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
-INCOMPLETE = 3
-"""Exit code of a plan that is not complete."""
 MARKS = {True: "✓", False: "✗", None: "?"}
 """Marks of conditions that hold, do not hold, and are not known."""
 
@@ -156,7 +154,7 @@ def validate(call: CliContext, values: Mapping[str, Any], *, as_json: bool) -> i
         print_json(standing)
     else:
         click.echo("\n".join(map(_printable, _lines(standing))))
-    return 0 if standing.complete else INCOMPLETE
+    return ExitCode.SUCCESS if standing.complete else ExitCode.FAILED
 
 
 def print_check(criterion: Criterion) -> None:
