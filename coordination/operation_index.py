@@ -53,8 +53,8 @@ INDEX: Mapping[str, Indexed] = {
         "coordination.api.changes:Changes",
         "Show where the conflict between a change set and its base branch is resolved",
         "sweep",
-        "retry",
-        "retry",
+        "",
+        "plan.resolve",
     ),
     "qa.run": Indexed(
         "coordination.api.landing:QualityChecks",

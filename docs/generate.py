@@ -18,16 +18,18 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from enum import Enum
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import click
 from pydantic import BaseModel
 
+from coordination.api.access import EcosystemAccess
 from coordination.api.texts import PARTS
 from docs import man
 
@@ -43,18 +45,6 @@ MODULES = (
     "coordination.client",
 )
 """Modules whose exported names the library reference lists."""
-ELSEWHERE = ("", "context()", "machine", "manager", "run")
-"""Parts of a Coord that the reference has in another place."""
-REACHED = {
-    **{f"coord.{part}": place for part, place in PARTS.items() if part not in ELSEWHERE},
-    "Run": PARTS["run"],
-    "coord.locks.resources": "coordination.locks.resources:Resources",
-    "Policy": "coordination.breakers.records:Policy",
-    "coord.breakers": "coordination.breakers.manager:BreakerManager",
-    "coord.context()": "coordination.cache.contexts:Context",
-}
-"""Classes that no module exports and that a `Coord` hands out."""
-
 CONSTRUCTED = ("Client", "Coord", "LockManager", "MessageBus", "Policy", "Selectors")
 """Classes that users construct; of the others the reference shows no constructor."""
 
@@ -173,30 +163,87 @@ def _default(value: object) -> str:
 
 
 def library() -> str:
+    exported = {
+        module: {name: getattr(import_module(module), name) for name in sorted(import_module(module).__all__)}
+        for module in MODULES
+    }
+    known = {thing: name for things in exported.values() for name, thing in things.items()}
+    home = {thing: module for module in reversed(MODULES) for thing in exported[module].values()}
+    parts = {name: kind for name, kind in coord_parts().items() if kind not in known}
     lines = [
         "# Library reference\n\n",
         NOTE,
         "The chapter [Scripting](scripting.md) introduces the library by example.\n\n",
     ]
-    for module in MODULES:
+    for module, things in exported.items():
         lines.append(f"## {module}\n\n")
-        for name in sorted(import_module(module).__all__):
-            lines.extend(_exported(name, getattr(import_module(module), name)))
+        for name, thing in things.items():
+            if home[thing] != module:
+                lines.append(f"### {module}.{name}\n\nThe class of `{home[thing]}`.\n\n")
+            else:
+                lines.extend(_exported(name, thing, known, omitted=parts if name == "Coord" else ()))
     lines.append("## Reached through Coord\n\n")
-    for path, place in REACHED.items():
-        module, _, name = place.partition(":")
-        lines.extend(_exported(path, getattr(import_module(module), name)))
+    texts = {name: _text_of(member) for name, member in _public(import_module("coordination").Coord)}
+    for name, kind in parts.items():
+        lines.extend(_exported(f"coord.{name}", kind, known, texts[name]))
+    for name, kind in reached_through_parts().items():
+        lines.extend(_exported(name, kind, known))
     return "".join(lines)
 
 
-def _exported(name: str, thing: Any) -> Iterator[str]:
+def coord_parts() -> dict[str, type]:
+    """Return the attributes of a `Coord` that are objects of coord, with their classes."""
+    from coordination.api.coord import Coord
+
+    properties = {name: _property(member) for name, member in _public(Coord)}
+    kinds = {name: _type_of(function) for name, function in properties.items() if function}
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if inspect.isclass(kind) and kind.__module__.startswith("coordination.")
+    }
+
+
+def reached_through_parts() -> dict[str, type]:
+    from coordination.breakers.records import Policy
+    from coordination.cache.contexts import Context
+    from coordination.locks.resources import Resources
+
+    return {"Policy": Policy, 'coord.context(plan="P")': Context, "coord.locks.resources": Resources}
+
+
+def _property(member: Any) -> Callable[..., Any] | None:
+    """Return the function of a property; None for anything else."""
+    if isinstance(member, property):
+        return member.fget
+    return member.func if isinstance(member, cached_property) else None
+
+
+def _type_of(function: Callable[..., Any]) -> Any:
+    """Return the type of a property; its module may import it for type checkers only."""
+    name, module = function.__annotations__["return"], sys.modules[function.__module__]
+    if hasattr(module, name):
+        return getattr(module, name)
+    nodes = ast.walk(ast.parse(inspect.getsource(module)))
+    imports = (one for one in nodes if isinstance(one, ast.ImportFrom))
+    homes = (one.module or "" for one in imports if name in {alias.name for alias in one.names})
+    return next((getattr(import_module(home), name) for home in homes), None)
+
+
+def _exported(
+    name: str, thing: Any, known: Mapping[Any, str], text: str = "", omitted: Collection[str] = ()
+) -> Iterator[str]:
+    """Yield a class and its members, but for those that have a place of their own. `text`: that of the
+    property that has it.
+    """
     yield f"### {name}\n\n"
     if name == "Settings":
         yield "The chapter [Settings](settings.md) lists its fields.\n\n"
         return
     if name in CONSTRUCTED:
         yield from _signature(name, thing)
-    yield from _docstring(_own_docstring(thing))
+    yield from _docstring(text)
+    yield from _docstring(_own_docstring(thing).removeprefix(f"`{name}`.").lstrip())
     if issubclass(thing, BaseException):
         yield f"Exit code: {thing.exit_code}.\n\n"
         return
@@ -204,12 +251,20 @@ def _exported(name: str, thing: Any) -> Iterator[str]:
     if issubclass(thing, BaseModel | Enum):
         return
     for method, member in _public(thing):
-        yield f"#### {name}.{method}\n\n"
-        if isinstance(member, property):
-            yield "A property.\n\n"
+        if method in omitted:
+            continue
+        called = method == "__call__"
+        yield f"#### {name}()\n\n" if called else f"#### {name}.{method}\n\n"
+        if function := _property(member):
+            kind = known.get(_type_of(function), "")
+            yield f"A property: [{kind}](#{kind.lower()}).\n\n" if kind else "A property.\n\n"
         else:
-            yield from _signature(method, getattr(thing, method))
-        yield from _docstring(inspect.getdoc(member) or "")
+            yield from _signature(name if called else method, getattr(thing, method))
+        yield from _docstring(_text_of(member))
+
+
+def _text_of(member: Any) -> str:
+    return inspect.cleandoc(getattr(_property(member) or member, "__doc__", "") or "")
 
 
 def _fields(thing: type) -> Iterator[tuple[str, str]]:
@@ -228,12 +283,18 @@ def _fields(thing: type) -> Iterator[tuple[str, str]]:
 
 
 def _public(thing: type) -> Iterator[tuple[str, Any]]:
+    """Yield the members of a class that its users have: its public names, and its call where that is an
+    operation. The names of EcosystemAccess are for the parts of the facade.
+    """
     found: dict[str, Any] = {}
     for base in reversed(thing.__mro__[:-1]):
-        if base.__module__.startswith("coordination"):
-            found.update({name: value for name, value in vars(base).items() if not name.startswith("_")})
+        if base.__module__.startswith("coordination") and base is not EcosystemAccess:
+            found.update(vars(base))
+    kinds = (property, cached_property, classmethod, staticmethod)
     for name, value in found.items():
-        if isinstance(value, property | classmethod | staticmethod) or inspect.isfunction(value):
+        if (isinstance(value, kinds) or inspect.isfunction(value)) and (
+            not name.startswith("_") or name == "__call__"
+        ):
             yield name, value
 
 
@@ -248,14 +309,14 @@ def _signature(name: str, thing: Any) -> Iterator[str]:
     signature = inspect.signature(thing)
     kept = [
         p.replace(
-            annotation=p.annotation if p.annotation is p.empty else _Shown(_undeclared(p.annotation)),
+            annotation=p.annotation if p.annotation is p.empty else _Written(_plain(p.annotation, thing)),
             default=p.default if p.default is p.empty else _Shown(p.default),
         )
         for p in signature.parameters.values()
         if p.name != "self"
     ]
     returned = signature.return_annotation
-    end = "" if inspect.isclass(thing) or returned is signature.empty else f" -> {_Shown(returned)!r}"
+    end = "" if inspect.isclass(thing) or returned is signature.empty else f" -> {returned}"
     text = f"{name}{signature.replace(parameters=kept, return_annotation=signature.empty)}{end}"
     lines = textwrap.wrap(
         text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
@@ -263,35 +324,48 @@ def _signature(name: str, thing: Any) -> Iterator[str]:
     yield "```text\n" + "\n".join(lines) + "\n```\n\n"
 
 
-def _undeclared(annotation: Any) -> Any:
-    """Return an annotation as it is written, `Annotated[T, …]` as T: other front ends show the texts."""
-    if not isinstance(annotation, str) or "Annotated[" not in annotation:
-        return annotation
-    return ast.unparse(_Undeclared().visit(ast.parse(annotation, mode="eval")))
+def _plain(annotation: str, thing: Any) -> str:
+    """Return a type without what only front ends read in it: `bool` for `Annotated[bool, Option("…")]`, and
+    for the name of such a type.
+    """
+    here = inspect.unwrap(thing)
+    names = vars(sys.modules[here.__module__])
+
+    class Plain(ast.NodeTransformer):
+        def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+            if isinstance(node.value, ast.Name) and node.value.id == "Annotated":
+                assert isinstance(node.slice, ast.Tuple)
+                return self.visit(node.slice.elts[0])
+            return self.generic_visit(node)
+
+        def visit_Name(self, node: ast.Name) -> ast.AST:
+            if get_origin(meant := names.get(node.id)) is not Annotated:
+                return node
+            kind = re.sub(r"\b(?:\w+\.)+", "", inspect.formatannotation(get_args(meant)[0]))
+            return ast.parse(kind, mode="eval").body
+
+    return ast.unparse(Plain().visit(ast.parse(annotation, mode="eval").body))
 
 
-class _Undeclared(ast.NodeTransformer):
-    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        if isinstance(node.value, ast.Name) and node.value.id == "Annotated":
-            assert isinstance(node.slice, ast.Tuple)
-            return node.slice.elts[0]
-        return node
+class _Written(str):
+    """A text that is printed without quotation marks."""
+
+    __repr__ = str.__str__
 
 
 class _Shown:
-    """Print an annotation as it is written, and a default value without addresses or whole records."""
+    """Print a default value without addresses or whole records."""
 
     def __init__(self, value: object) -> None:
         self.value = value
 
     def __repr__(self) -> str:
-        if isinstance(self.value, type):
-            return self.value.__name__
-        if isinstance(self.value, Enum):
-            return str(self.value.value)
-        if isinstance(self.value, timedelta):
-            return f"{self.value.total_seconds():g} s"
-        text = self.value if isinstance(self.value, str) and self.value else repr(self.value)
+        value = self.value.value if isinstance(self.value, Enum) else self.value
+        if isinstance(value, timedelta):
+            return f"{value.total_seconds():g} s"
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return f"{type(value).__name__}(…)"
+        text = repr(value)
         return text if " at 0x" not in text and len(text) <= 60 else "…"
 
 

@@ -116,9 +116,9 @@ class EcosystemAccess:
 
     @opened_once
     def _manager(self) -> CoordinationManager:
-        return self.manage(self.document)
+        return self._manage(self.document)
 
-    def manage(self, document: Document) -> CoordinationManager:
+    def _manage(self, document: Document) -> CoordinationManager:
         from coordination.tracker.manager import CoordinationManager
 
         def recorded(plan: Plan) -> Results | None:

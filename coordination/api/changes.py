@@ -267,7 +267,7 @@ class Changes:
         data = {"tips": tips, "lacks": lacks, "reopened": reopened}
         self._access.announce("adopt", plan, repos=repos, data=data)
 
-    @operation("plan.resolve", Effect.CHANGES, right="sweep", event="retry")
+    @operation("plan.resolve", Effect.CHANGES, right="sweep")
     def resolve(
         self,
         plan: PlanOfChangeSet,
@@ -287,7 +287,7 @@ class Changes:
 
         found, change, checkout = self._conflict(plan, repo)
         if found.state is ConflictState.OPEN and not found.run and checkout is not None:
-            self._access.authority.check("retry", [repo])
+            self._access.authority.check("plan.resolve", [repo])
             with self._access.reached() as connection:  # the run meets the conflict itself
                 now = self._read(plan)
                 refuse_writers(connection, now)

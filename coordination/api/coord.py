@@ -84,7 +84,7 @@ class Coord(Facade):
         raw = read_bytes(self.path)
         manager = self._read
         if manager is None or manager.document.text != raw:
-            manager = self._read = self.manage(snapshot(raw, self.path).document)
+            manager = self._read = self._manage(snapshot(raw, self.path).document)
         manager.look_again()
         return manager
 

@@ -38,11 +38,21 @@ class Facade(EcosystemAccess):
     """`runs` starts, finds and steers runs, `manager` edits the file, `planner` forecasts, `live` reads the
     present state of runs.
 
-    Locks, messages, breakers and shared values are those of `connection`.
+    Locks, messages, breakers and shared values are those of `connection`. Scripts use what this class and
+    `Coord` name, which the library reference lists; the other names of EcosystemAccess are for the parts and
+    the front ends.
     """
 
-    def manage(self, document: Document) -> CoordinationManager:
-        manager = super().manage(document)
+    path = EcosystemAccess.path
+    has_file = EcosystemAccess.has_file
+    settings = EcosystemAccess.settings
+    ecosystem_id = EcosystemAccess.ecosystem_id
+    memory = EcosystemAccess.memory
+    events = EcosystemAccess.events
+    close = EcosystemAccess.close
+
+    def _manage(self, document: Document) -> CoordinationManager:
+        manager = super()._manage(document)
         manager.discard = lambda name: self.changes.discard(name)  # its import takes time
         return manager
 

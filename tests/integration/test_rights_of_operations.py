@@ -51,7 +51,7 @@ from tests.testbed import git
 
 READS = {
     "": "announce announce_checks answering append_events ask_live at_once changed_folders close "
-    "detach ensure_worker executing live_asking manage may_have_runs reached refuse_replacing restarted "
+    "detach ensure_worker executing live_asking may_have_runs reached refuse_replacing restarted "
     "running_redis start_worker",
     "changes": "diff list plan_adoption plan_discard plan_fresh",
     "checks": "heads prepare report write_junit",

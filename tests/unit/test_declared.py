@@ -44,11 +44,6 @@ def test_the_index_is_made_from_the_declarations():
     assert index() == Path(operation_index.__file__).read_text(), "write it anew: make docs"
 
 
-def test_the_library_shows_types_without_their_options():
-    chapter = Path(operation_index.__file__).parents[1] / "docs" / "library.md"
-    assert "Annotated[" not in chapter.read_text()
-
-
 def test_what_changes_something_needs_a_right_beyond_reading():
     for one in declared():
         assert (Right(one.right) is Right.READ) is not one.effect.writes, one.name

@@ -17,6 +17,8 @@ from coordination.cli.app import coord
 from coordination.cli.command import OperationCommand
 from coordination.cli.command_table import COMMANDS
 from coordination.cli.groups import entries
+from coordination.events.kinds import COMMANDS as COMMAND_EVENTS
+from coordination.operation_index import INDEX
 
 if TYPE_CHECKING:  # FastMCP takes 3 s to import, so tests import it when they run
     from fastmcp.tools import Tool
@@ -134,3 +136,7 @@ def test_an_argument_of_a_tool_has_the_text_of_the_option(tools: dict[str, Tool]
                 compared += 1
                 assert sentences(text) & sentences(option), f"{name} {field}: {text!r}, {option!r}"
     assert compared > 60
+
+
+def test_the_text_of_an_event_is_that_of_the_operation_that_leaves_it():
+    assert COMMAND_EVENTS["command.retry"].endswith(f": {INDEX['run.retry'].line}.")
