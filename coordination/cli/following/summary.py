@@ -27,8 +27,6 @@ if TYPE_CHECKING:  # rich takes 25 ms, and a list of runs prints none of it
 
     from coordination.api.planning import Workplaces
 
-SOME_FAILED: int = ExitCode.FAILED
-BLOCKED: int = ExitCode.BLOCKED
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 MARKS = {

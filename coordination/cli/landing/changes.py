@@ -10,17 +10,17 @@ import click
 
 from coordination.api import ChangeView, CheckVerdict, ConflictState
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
-from coordination.cli.following.summary import BLOCKED, SOME_FAILED
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import filled, plain, print_none, print_table
 from coordination.cli.times import format_time, how_long
 from coordination.declared import Cell, Column
+from coordination.errors import ExitCode
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
     from coordination.api import Adoption, Discarded, RepoDiff, RequestRef, Resolution
 
-RESOLVE_CODES = {ConflictState.OPEN: SOME_FAILED, ConflictState.ELSEWHERE: BLOCKED}
+RESOLVE_CODES = {ConflictState.OPEN: ExitCode.FAILED, ConflictState.ELSEWHERE: ExitCode.BLOCKED}
 
 
 @click.option("--wide", is_flag=True, help="Show also branch, base, tip, and the numbers of files and todos.")

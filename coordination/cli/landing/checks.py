@@ -23,11 +23,10 @@ from coordination.api import (
 )
 from coordination.cli.context import CliContext
 from coordination.cli.following.follow import start_and_follow
-from coordination.cli.following.summary import SOME_FAILED
 from coordination.cli.options.values import detach_option
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_none, print_table
-from coordination.errors import UsageError
+from coordination.errors import ExitCode, UsageError
 from coordination.files import real_path
 from coordination.terminal import spelled
 from coordination.text import counted, listed
@@ -78,7 +77,7 @@ def _follow(
     """Start a run of checks, follow it, and end with its report; return the exit code that this returns."""
     checks = call.coord.checks
     ready = checks.make_ready(prepared)
-    code = [SOME_FAILED]
+    code: list[int] = [ExitCode.FAILED]
 
     def start() -> Run:
         started = checks.start(ready)
@@ -101,7 +100,7 @@ def show(call: CliContext, values: Mapping[str, Any], *, junit: Path | None, as_
     report = call.coord.checks.report(**values)
     if not report.checks and not as_json:
         print_none(f"run {report.run_id} has no checks", "run some: coord qa run")
-        return SOME_FAILED
+        return ExitCode.FAILED
     return _show(report, junit, as_json=as_json)
 
 
@@ -112,7 +111,7 @@ def _show(report: QaReport, junit: Path | None, *, as_json: bool) -> int:
         print_json(report)
     else:
         print_report(report)
-    return 0 if report.verdict is CheckVerdict.GREEN else SOME_FAILED
+    return 0 if report.verdict is CheckVerdict.GREEN else ExitCode.FAILED
 
 
 def print_report(report: QaReport) -> None:

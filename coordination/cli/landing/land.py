@@ -12,11 +12,11 @@ import click
 from coordination.api import LandOptions
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.follow import start_and_follow
-from coordination.cli.following.summary import SOME_FAILED
 from coordination.cli.options.values import detach_option
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.cli.times import how_long
+from coordination.errors import ExitCode
 from coordination.terminal import spelled
 from coordination.text import counted, listed, quoted
 
@@ -112,7 +112,7 @@ def _print_preview(call: CliContext, prepared: PreparedLanding, *, as_json: bool
         print_json(preview.model_dump())
     else:
         _print(preview)
-    return SOME_FAILED if preview.problems else 0
+    return ExitCode.FAILED if preview.problems else 0
 
 
 @despite_quiet()
