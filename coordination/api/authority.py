@@ -88,6 +88,12 @@ class Checked:
     def __init__(self, part: object, needs: Mapping[str, str], check: Callable[[str], None]) -> None:
         self._part, self._needs, self._check = part, needs, check
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Checked) and self._part is other._part
+
+    def __hash__(self) -> int:
+        return id(self._part)
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._part, name)
         needed = self._needs.get(name)
