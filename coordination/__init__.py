@@ -46,6 +46,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from coordination.api.coord import Coord
     from coordination.api.run import Run
+    from coordination.api.specification import (
+        CoordinationExecutor,
+        CoordinationManagerWithMemory,
+        CoordinationMemory,
+    )
     from coordination.errors import (
         Blocked,
         Conflict,
@@ -57,6 +62,7 @@ if TYPE_CHECKING:
         LockTimeout,
         NotAllowed,
         NotFound,
+        NotSupported,
         PlanRefused,
         Unreachable,
         UsageError,
@@ -74,7 +80,10 @@ __all__ = [
     "Conflict",
     "Coord",
     "CoordinationError",
+    "CoordinationExecutor",
     "CoordinationManager",
+    "CoordinationManagerWithMemory",
+    "CoordinationMemory",
     "Dependency",
     "Event",
     "GitRefused",
@@ -85,6 +94,7 @@ __all__ = [
     "LockTimeout",
     "NotAllowed",
     "NotFound",
+    "NotSupported",
     "OnFailure",
     "Plan",
     "PlanRefused",
@@ -105,6 +115,9 @@ __all__ = [
 _HOMES = {
     "Coord": "api.coord",
     "CoordinationManager": "tracker.manager",
+    **dict.fromkeys(
+        ("CoordinationExecutor", "CoordinationManagerWithMemory", "CoordinationMemory"), "api.specification"
+    ),
     "Event": "events.records",
     "Run": "api.run",
     "Selectors": "planner.selection",

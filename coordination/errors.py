@@ -4,6 +4,7 @@ CoordinationError                1
 ├── UsageError                   2   an argument, option or setting is invalid
 │   ├── InvalidFile              2   ecosystem.yaml cannot be used: all problems, each with its line
 │   ├── NotFound                 2   no plan, todo, repository or run of that name
+│   ├── NotSupported             2   coord has no such thing, although an argument for it exists
 │   └── PlanRefused              2   a cycle, an unknown blocker, an undeclared repository, no agent command …
 ├── Unreadable                   1   records in Redis are damaged or were not written by coord
 ├── NotAllowed                   4   a policy forbids the operation
@@ -111,6 +112,10 @@ class NotFound(UsageError):
 
 class PlanRefused(UsageError):
     """The plan cannot be executed as it is declared."""
+
+
+class NotSupported(UsageError):
+    """It is not supported."""
 
 
 class Unreadable(CoordinationError):

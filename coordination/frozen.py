@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any, Self
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -12,3 +15,11 @@ class FrozenModel(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True)
+
+
+class Awaitable:
+    """A result that programs may await, too: the specification has its operation as a coroutine."""
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self
+        yield

@@ -5,6 +5,7 @@
 | `facade.py` | all operations on one ecosystem |
 | `access.py` | file, settings, local processes and Redis of the ecosystem, each opened on first use |
 | `coord.py` | the facade of scripts and servers, which live longer than a command; its figures |
+| `specification.py` | names of the original specification that have no other place |
 | `runs.py` | all runs |
 | `run.py` `run_reading.py` | one run, and decisions about its todos; its read-only half |
 | `changes.py` | change sets: shown, compared, adopted, discarded |

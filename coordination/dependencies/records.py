@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from coordination.frozen import Awaitable
 from coordination.models import DependencyStatus, DependencyType, Record
 from coordination.text import cycle_text
 
@@ -59,7 +60,7 @@ class Cycle(Record):
         return f"{cycle_text(self.repos)}, {kind} ({', '.join(self.dependencies)})"
 
 
-class DependencyReport(Record):
+class DependencyReport(Awaitable, Record):
     """Results of a check. `written` holds the ids whose status in the file was updated."""
 
     outcomes: tuple[Outcome, ...] = ()

@@ -19,6 +19,7 @@ from coordination.ecosystem.record_events import record_event
 from coordination.environment import actor
 from coordination.errors import CoordinationError, Unreadable, UsageError
 from coordination.files import locked, make_private
+from coordination.frozen import Awaitable
 from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
 from coordination.history.search import (
@@ -40,6 +41,18 @@ from coordination.text import counted, listed
 
 DATABASE = "history.db"
 IMPORTED_AT_ONCE = 1000
+
+
+class FoundEvents(Awaitable, list[HistoryEvent]):
+    """The events that a search has found."""
+
+
+class FoundTrends(Awaitable, tuple[Trend | RunTrend, ...]):
+    """The trends of issues, todos and runs."""
+
+
+class Stored(Awaitable, int):
+    """True if an event was added."""
 
 
 class Memory:
@@ -194,18 +207,16 @@ class Memory:
 
     def search_coordination_history(
         self, query: str, entity_type: str | None = None, repo: str | None = None, limit: int = LIMIT
-    ) -> list[HistoryEvent]:
+    ) -> FoundEvents:
         """Search by words; `entity_type` is issue, todo, plan, dependency, milestone, repo or file."""
-        return self.search(query, HistoryFilters(entity=entity_type, repo=repo), limit=limit)
+        return FoundEvents(self.search(query, HistoryFilters(entity=entity_type, repo=repo), limit=limit))
 
-    def get_coordination_trends(
-        self, repo: str | None = None, days: int = 30
-    ) -> tuple[Trend | RunTrend, ...]:
+    def get_coordination_trends(self, repo: str | None = None, days: int = 30) -> FoundTrends:
         """Return the trends of the last `days` days."""
         found = self.trends(repo, days)
-        return found.issue, found.todo, found.run
+        return FoundTrends((found.issue, found.todo, found.run))
 
-    def store_issue_event(self, kind: str, issue: Issue, changes: Mapping[str, Any] | None = None) -> bool:
+    def store_issue_event(self, kind: str, issue: Issue, changes: Mapping[str, Any] | None = None) -> Stored:
         """Keep an event of another program; return False if the history has it already.
 
         `changes`: field → the pair of its values before and after, or only its value after. Raises
@@ -213,17 +224,17 @@ class Memory:
         """
         return self._keep(kind, issue, changes)
 
-    def store_todo_event(self, kind: str, todo: Todo, changes: Mapping[str, Any] | None = None) -> bool:
+    def store_todo_event(self, kind: str, todo: Todo, changes: Mapping[str, Any] | None = None) -> Stored:
         """As `store_issue_event`."""
         return self._keep(kind, todo, changes)
 
     def store_dependency_event(
         self, kind: str, dependency: Dependency, result: Mapping[str, Any] | None = None
-    ) -> bool:
+    ) -> Stored:
         """As `store_issue_event`; `result` is the outcome of a check."""
         return self._keep(kind, dependency, None, result)
 
-    def store_plan_event(self, kind: str, plan: Plan, milestone_id: str | None = None) -> bool:
+    def store_plan_event(self, kind: str, plan: Plan, milestone_id: str | None = None) -> Stored:
         """As `store_issue_event`; `milestone_id` is the milestone that the event is about."""
         return self._keep(kind, plan, None, {"milestone": milestone_id} if milestone_id else None)
 
@@ -233,7 +244,7 @@ class Memory:
         record: Record,
         changes: Mapping[str, Any] | None,
         data: Mapping[str, Any] | None = None,
-    ) -> bool:
+    ) -> Stored:
         """Add the event, unless the latest one of its record has the same kind and changes."""
         if not verb.replace("_", "").isalpha():
             raise UsageError(f"{verb!r} is not a kind of event", "use a word such as created or validated")
@@ -256,8 +267,8 @@ class Memory:
         with self._store() as store:
             latest = search(store, filters=HistoryFilters(subject=event.subject), limit=1)
             if latest and _repeats(event, latest[0]):
-                return False
-            return store.add([event]) == 1
+                return Stored(False)
+            return Stored(store.add([event]) == 1)
 
     @operation("history.export", Effect.READS, tool=False)
     def export(self) -> Iterator[str]:

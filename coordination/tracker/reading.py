@@ -59,15 +59,18 @@ class Reader:
 
     def __init__(
         self,
-        document: Document,
+        document: Document | str | Path | None = None,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         executing: Callable[[], Executing | None] = dict,
         recorded: Recorded = lambda plan: None,
     ) -> None:
-        """`executing` returns the todos of live runs, None if they are not known. It is called when a view
+        """`document`: a file as it was read, or its path; a folder or None is searched as the commands do.
+        `executing` returns the todos of live runs, None if they are not known. It is called when a view
         needs it, once until `look_again`. `recorded` returns the newest results of a plan's quality checks.
         """
+        if not isinstance(document, Document):
+            document = load(find(Path.cwd(), None if document is None else Path(document)))
         self.document = document
         """The file as it was read, or as the latest operation left it."""
         self._now = now
@@ -79,7 +82,7 @@ class Reader:
     @classmethod
     def open(cls, ecosystem: str | Path | None = None) -> Self:
         """Open a file; a folder or None is searched as the commands do. Raises NotFound and InvalidFile."""
-        return cls(load(find(Path.cwd(), None if ecosystem is None else Path(ecosystem))))
+        return cls(ecosystem)
 
     @property
     def ecosystem(self) -> Ecosystem:

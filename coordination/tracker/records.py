@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from coordination.frozen import FrozenModel
+from coordination.frozen import Awaitable, FrozenModel
 from coordination.models import Dependency, Issue, Plan, PlanStatus, Repo, Todo, TodoStatus, presentable
 
 
-class Edited(FrozenModel):
+class Edited(Awaitable, FrozenModel):
     """A record after a change."""
 
     record: Issue | Plan | Todo | Dependency
