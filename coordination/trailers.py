@@ -47,7 +47,7 @@ class TrailerLog:
         if len(words) > MOST_COMMITS * len(names) + 1:
             raise GitRefused(
                 f"more than {MOST_COMMITS:,} commits are to be read for their trailers",
-                "delete the branch coord/… that has so many: coord clean, or git branch -D",
+                "delete the branch coord/… that has so many: coord run clean, or git branch -D",
             )
         for start in range(0, len(words) - len(words) % len(names), len(names)):
             row = dict(zip(names, words[start : start + len(names)], strict=True))

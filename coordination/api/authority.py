@@ -51,13 +51,10 @@ NEEDS: Mapping[str, str] = {
         (f"context().{name}" for name in ("set", "delete", "clear", "get_or_compute")), "context.set"
     ),
     "clear_cache": "clear_cache",
-    "runs.forget_results": "forget_results",
     "run.accept": "accept",
     "runs.accept": "accept",
     "clear_checkpoints": "clear_checkpoints",
     "runs.complete": "complete",
-    "runs.import_": "import",
-    "runs.clean": "clean",
     **{name: row.order for name, row in INDEX.items() if row.right != Right.READ},
 }
 """Operation of the facade that changes something → the name of its right (`trust.rights.OPERATIONS`). Each

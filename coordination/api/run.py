@@ -50,8 +50,11 @@ class Run(RunReading):
             if connection.settings.reaper:
                 RunRecovery(connection.store, connection.dispatcher, connection.settings).run_once()
 
+    @operation("run.watch", Effect.READS, on=ANY_RUN, tool=False)
     def wait(self, timeout_s: float | None = None) -> RunView:
-        """Wait for the end, then write results back. Subscribers get each event once, earlier ones too.
+        """Follow a run until it ends, then write its results into the file.
+
+        `timeout_s`: wait no longer. Subscribers get each event once, earlier ones too.
 
         Raises TimeoutError, after which the run continues and may be waited for again; Unreachable where the
         worker that was started for it died too often.

@@ -210,7 +210,13 @@ class RunReading:
         with self._reached() as connection:
             yield from document_of(connection.store, self.id, to_import=to_import)
 
-    def export(self, file: str | Path, *, look: bool = False) -> Path:
+    @operation("run.export", Effect.READS, on=ANY_RUN, tool=False)
+    def export(
+        self,
+        file: str | Path,
+        *,
+        look: Annotated[bool, Option("Export a live run; the document cannot be imported.")] = False,
+    ) -> Path:
         """Export a run as a JSON document, compressed if the name of the file ends in .gz.
 
         `look`: also of a live run, which cannot be imported then.

@@ -443,7 +443,21 @@ class Runs(Decisions):
         """
         return self.get(run).export(file, look=look)
 
-    def import_(self, file: str | Path, *, max_bytes: int = LARGEST) -> Run:
+    @operation("run.import", Effect.ADDS, right="administer", event="import", tool=False)
+    def import_(
+        self,
+        file: Annotated[str | Path, Option("A file that `coord run export` wrote.")],
+        *,
+        max_bytes: Annotated[
+            int,
+            Option(
+                "Refuse a document that is larger when unpacked (default: 128MiB).",
+                flag="--max-size",
+                metavar="SIZE",
+                reads="size",
+            ),
+        ] = LARGEST,
+    ) -> Run:
         """Import an exported run, whole or not at all. A paused run continues when it is resumed.
 
         Raises UsageError where the file is no export, not whole, or unpacked larger than `max_bytes`;
@@ -533,6 +547,7 @@ class Runs(Decisions):
                 merged=merged, before_ms=cleaning.now_ms - ms(older_than) if older_than else None
             )
 
+    @operation("run.clean", Effect.CHANGES, right="administer", event="clean", tool=False)
     def clean(self, survey: Survey, *, branches: bool = True) -> Survey:
         """Remove worktrees, branches and logs of ended runs.
 
@@ -554,6 +569,14 @@ class Runs(Decisions):
         self._access.announce("clean", data={"runs": runs, "branches": branches, "overrides": overrides})
         return done
 
+    @operation(
+        "run.forget_results",
+        Effect.CHANGES,
+        right="administer",
+        event="forget_results",
+        command=False,
+        tool=False,
+    )
     def forget_results(self) -> None:
         """Empty the result cache: todos with a `cache` run again."""
         from coordination.cache.entries import RESULTS, Store

@@ -72,7 +72,7 @@ def part_of(coord: Any, operation: Operation) -> Any:
 
 
 def operation_text(name: str) -> str:
-    """Return the text of an operation, such as `runs.clean`, for the users of all front ends."""
+    """Return the text of an operation, such as `run.clean`, for the users of all front ends."""
     if row := INDEX.get(name):
         return find(row.part, name).text
     part, _, method = name.rpartition(".")

@@ -143,7 +143,7 @@ def _room(info: Info) -> Iterator[Finding]:
     if limit and used >= NEARLY_FULL * limit:
         yield Finding.warning(
             f"it uses {used / limit:.0%} of {of}; when that is full, runs stop",
-            "give it more memory, or delete old runs: coord clean",
+            "give it more memory, or delete old runs: coord run clean",
         )
     if info.get("aof_last_write_status", "ok") != "ok":
         yield Finding.warning(

@@ -112,6 +112,10 @@ HAND_MADE: Mapping[str, str] = {
     "run.show": "runs.inspection:show",
     "run.logs": "runs.inspection:logs",
     "run.sync": "runs.inspection:sync",
+    "run.watch": "runs.inspection:watch",
+    "run.export": "runs.storage:export",
+    "run.import": "runs.storage:import_",
+    "run.clean": "runs.storage:clean",
     "checkpoint.restore": "runs.recovery:restore",
     "context.get": "contexts:get",
     "context.set": "contexts:set_",
@@ -257,7 +261,7 @@ def parameter(one: Parameter) -> click.Parameter:
         kind = None if one.option.filters else click.Choice(words, case_sensitive=False)
     elif one.type in TIMES:
         help_ = f"{help_} TIME: 2026-01-31, or 7d for 7 days {'from now' if one.option.ahead else 'ago'}."
-    elif one.type is int:
+    elif one.type is int and not one.option.reads:
         metavar, kind = metavar or "N", click.IntRange(min=one.option.least, max=one.option.most)
     if one.option.filters:
         metavar = f"{metavar or flag.lstrip('-').upper()},…"

@@ -83,9 +83,6 @@ def _lines() -> Mapping[str, Sequence[str]]:
 COMMANDS: Mapping[str, str] = {
     "command.accept": "A person or program accepted a failed compensation.",
     "command.complete": "A person or program completed a manual todo of a run.",
-    "command.import": "A person or program imported a run.",
-    "command.clean": "A person or program removed what ended runs had left.",
-    "command.forget_results": "A person or program emptied the result cache.",
     "command.clear_cache": "A program deleted cached results and shared values.",
     "command.clear_checkpoints": "A program deleted the checkpoints of a run, or of all ended runs.",
     **{

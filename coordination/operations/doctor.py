@@ -288,7 +288,7 @@ def _served(facts: Facts) -> Iterator[Finding]:
         if living.worker.short:
             yield Finding.wrong(
                 f"worker {living.worker.id} starts no todos: {living.worker.short}",
-                f"free space on {living.worker.host} (coord clean lists data of runs), or set disk_min",
+                f"free space on {living.worker.host} (coord run clean lists data of runs), or set disk_min",
             )
     unserved = [repo for repo in facts.repos if not facts.hosts_of(repo) and not facts.unfit(repo)]
     if unserved:

@@ -61,7 +61,7 @@ def machine_findings(machine: Machine, *, embedded: bool, reports: bool) -> Iter
 def _tools(machine: Machine, *, embedded: bool, reports: bool) -> Iterator[Finding]:
     finding = Finding.wrong if embedded else Finding.warning
     if machine.short and not reports:
-        yield finding(machine.short, "free space (coord clean lists data of runs), or set disk_min")
+        yield finding(machine.short, "free space (coord run clean lists data of runs), or set disk_min")
     if machine.git is None:
         yield finding("git is not installed on this machine", "install git")
     if not machine.agent_found:

@@ -216,7 +216,7 @@ def test_the_submitter_has_every_handle(guarded: Guarded, run: str):
     guarded.laptop.ok("doctor")
     # A keeper that another test has killed is asked as well, and does not answer, until its last heartbeat is
     # too old.
-    until(lambda: guarded.laptop.coord("clean", "last", "--yes", "--unmerged").code == 0)
+    until(lambda: guarded.laptop.coord("run", "clean", "last", "--yes", "--unmerged").code == 0)
 
 
 def test_flower_shows_workers_and_todos_to_a_user_that_can_tell_nobody_anything(guarded: Guarded):

@@ -62,7 +62,7 @@ def test_a_checkout_with_a_branch_coord_is_served_with_another_prefix(named: Tes
     assert not (named.folder / "lib/version").exists()
     assert show(named, f"{PREFIX}{PLAN}:version") == "2", "the change set is open again"
     assert named.coord("land", PLAN, "--yes").code == 0
-    named.ok("clean", "--yes")
+    named.ok("run", "clean", "--yes")
     assert branches(named) == ["coord", "main"]
     kept = git(named.folder / "lib", "for-each-ref", "refs/coord/branches", "refs/coord/copies")
     assert kept == ""

@@ -78,8 +78,8 @@ def test_a_former_result_is_reused_shown_as_cached_undone_like_others_and_repeat
 
     assert swept.sweep("--no-cache").json["cached"] == 0
     assert len(swept.ledger) == 10
-    assert swept.coord("clean", "--cache", "last").code == 2
-    swept.ok("clean", "--cache")
+    assert swept.coord("run", "clean", "--cache", "last").code == 2
+    swept.ok("run", "clean", "--cache")
     swept.write(TODOS)
     assert swept.sweep().json["cached"] == 0
 

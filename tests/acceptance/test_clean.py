@@ -36,20 +36,20 @@ def branches(testbed: Testbed, repo: str) -> list[str]:
 
 
 def test_clean_shows_and_refuses_and_asks_and_removes_when_it_is_told_so(swept: Testbed):
-    shown = swept.ok("clean", "--dry-run", "--json").json
+    shown = swept.ok("run", "clean", "--dry-run", "--json").json
 
     assert {(found["kind"], found["repo"]) for found in shown["found"]} == {
         *((kind, repo) for kind in ("worktree", "branch") for repo in ("r1", "r2")),
         ("logs", ""),
     }
     assert {found["status"] for found in shown["found"]} == {"failed"}
-    lines = swept.ok("clean", "--dry-run", "--format", "{kind} {repo} {status}").out.splitlines()
+    lines = swept.ok("run", "clean", "--dry-run", "--format", "{kind} {repo} {status}").out.splitlines()
     assert len(lines) == len(shown["found"])
     assert "branch r1 failed" in lines
-    assert swept.coord("clean", "--yes", "--format", "{kind}").code == 2
+    assert swept.coord("run", "clean", "--yes", "--format", "{kind}").code == 2
     assert len(branches(swept, "r1")) == 2
 
-    only_copies, refused = swept.coord("clean"), swept.coord("clean", "--unmerged")
+    only_copies, refused = swept.coord("run", "clean"), swept.coord("run", "clean", "--unmerged")
 
     assert only_copies.code == 6, "--yes would be refused, too"
     assert refused.code == 2
@@ -58,14 +58,14 @@ def test_clean_shows_and_refuses_and_asks_and_removes_when_it_is_told_so(swept: 
 
     run = swept.run()["run_id"]
 
-    code, said = typing_on_terminal(swept, "clean", after={"Remove 2 worktrees": "n\n"})
+    code, said = typing_on_terminal(swept, "run", "clean", after={"Remove 2 worktrees": "n\n"})
 
     assert code == 1
     assert f"unmerged branches: coord/{run} of r1" in said
     assert "Remove 2 worktrees, 2 branches, 1 folder of logs" in said
     assert branches(swept, "r1") == [f"coord/{run}", "main"]
 
-    code, said = typing_on_terminal(swept, "clean", after={"Remove 2 worktrees": "y\n"})
+    code, said = typing_on_terminal(swept, "run", "clean", after={"Remove 2 worktrees": "y\n"})
 
     assert code == 0
     assert "removed on" in said
@@ -73,7 +73,7 @@ def test_clean_shows_and_refuses_and_asks_and_removes_when_it_is_told_so(swept: 
     assert [path.name for path in (swept.state / "worktrees").iterdir()] == []
     assert [path.name for path in (swept.state / "logs").iterdir()] == []
     assert swept.run()["status"] == "failed"
-    assert "have left nothing" in swept.ok("clean").err, "nobody has to be asked about nothing"
+    assert "have left nothing" in swept.ok("run", "clean").err, "nobody has to be asked about nothing"
 
 
 def test_a_live_run_is_not_touched_and_refused_by_name(testbed: Testbed):
@@ -85,8 +85,8 @@ def test_a_live_run_is_not_touched_and_refused_by_name(testbed: Testbed):
     live = testbed.run()["run_id"]
     until(lambda: (testbed.state / "worktrees" / live / "r1").exists())
 
-    refused = testbed.coord("clean", "last", "--yes")
-    testbed.ok("clean", "--yes")
+    refused = testbed.coord("run", "clean", "last", "--yes")
+    testbed.ok("run", "clean", "--yes")
 
     assert refused.code == 6
     assert live in refused.err
@@ -115,16 +115,12 @@ def test_what_lies_with_several_workers_is_removed_by_each(
     swept = testbed.coord("sweep", PLAN, "--json", "--on-failure", "continue", COORD_REDIS_URL=url)
     assert swept.states == {"A": "succeeded", "B": "failed"}
 
-    refused = testbed.coord("clean", "--yes", COORD_REDIS_URL=url)
+    refused = testbed.coord("run", "clean", "--yes", COORD_REDIS_URL=url)
     assert (refused.code, len(branches_at(places["r1"] / "r1"))) == (6, 2), "the only copy of what A made"
-    assert testbed.ok("clean", "--yes", "--merged", "--json", COORD_REDIS_URL=url).json["found"] == []
-    assert (
-        testbed.ok("clean", "--yes", "--unmerged", "--older-than", "1h", "--json", COORD_REDIS_URL=url).json[
-            "found"
-        ]
-        == []
-    )
-    done = testbed.ok("clean", "--yes", "--unmerged", "--json", COORD_REDIS_URL=url)
+    assert testbed.ok("run", "clean", "--yes", "--merged", "--json", COORD_REDIS_URL=url).json["found"] == []
+    older = ("--unmerged", "--older-than", "1h")
+    assert testbed.ok("run", "clean", "--yes", *older, "--json", COORD_REDIS_URL=url).json["found"] == []
+    done = testbed.ok("run", "clean", "--yes", "--unmerged", "--json", COORD_REDIS_URL=url)
 
     found = json.loads(done.out)["found"]
     assert {(one["host"], one["kind"]) for one in found} >= {
@@ -151,13 +147,13 @@ def test_clean_refuses_to_delete_work_that_only_a_kept_worktree_has(swept: Testb
 
     def refused(hint: str) -> None:
         for words in ((), ("--keep-branches",)):
-            done = swept.coord("clean", "--yes", *words)
+            done = swept.coord("run", "clean", "--yes", *words)
             assert (done.code, str(kept) in done.err, hint in done.err) == (6, True, True)
 
     (kept / "mended").write_text("by hand")
     refused("--unmerged")
-    _, said = typing_on_terminal(swept, "clean", after={"Remove ": "n\n"})
-    merged = swept.ok("clean", "--merged", "--yes", "--json")
+    _, said = typing_on_terminal(swept, "run", "clean", after={"Remove ": "n\n"})
+    merged = swept.ok("run", "clean", "--merged", "--yes", "--json")
     assert f"uncommitted changes: {kept}" in said
     assert len(branches(swept, "r1")) == 2, "a run is kept as a whole"
     assert (merged.json["found"], str(kept) in merged.err) == ([], True)
@@ -168,14 +164,14 @@ def test_clean_refuses_to_delete_work_that_only_a_kept_worktree_has(swept: Testb
     git(kept, "commit", "-qm", "by hand")
     mine = git(kept, "rev-parse", "HEAD")
     refused(f"git -C {kept} branch NAME")
-    merged = swept.ok("clean", "--merged", "--yes", "--json")
+    merged = swept.ok("run", "clean", "--merged", "--yes", "--json")
     assert [(one["path"], one["changed"], one["loose"]) for one in merged.json["kept"]] == [
         (str(kept), True, mine)
     ]
 
     git(kept, "branch", "mine")
     (kept / "more").write_text("by hand")
-    swept.ok("clean", "--unmerged", "--yes")
+    swept.ok("run", "clean", "--unmerged", "--yes")
     event = swept.ok("event", "list", "--kind", "command.clean", "--json").json[-1]
     assert event["data"]["overrides"] == "--unmerged"
     assert not kept.exists()

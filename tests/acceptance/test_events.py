@@ -133,7 +133,7 @@ def test_checks_of_dependencies_and_cleaning_are_events(new_testbed: Callable[[]
     run = testbed.ok("show-run", "last", "--json").json["run_id"]
     testbed.redis()  # starts the server, which ends with the run, and here with the cleaning
     testbed.coord("check-deps")
-    testbed.ok("clean", run, "--yes")
+    testbed.ok("run", "clean", run, "--yes")
     testbed.redis()
 
     checked, cleaned = (

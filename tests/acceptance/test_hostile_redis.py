@@ -95,7 +95,7 @@ def test_a_record_that_cannot_be_read_does_not_hide_the_others(served: Testbed) 
 
     swept = served.sweep()
     listed = served.ok("list-runs", "--json").json
-    cleaned = served.coord("clean", "--yes")
+    cleaned = served.coord("run", "clean", "--yes")
 
     assert swept.code == 0, swept.err
     assert [one["plan_id"] for one in listed] == [PLAN]

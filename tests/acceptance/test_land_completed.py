@@ -195,7 +195,7 @@ def test_todos_that_have_no_commit_are_not_compared(testbed: Testbed):
 
 def by_coord(testbed: Testbed) -> None:
     assert land(testbed, "--method", "squash") == 0
-    testbed.ok("clean", "--yes")
+    testbed.ok("run", "clean", "--yes")
 
 
 def by_people(testbed: Testbed) -> None:
@@ -231,11 +231,11 @@ def test_what_has_landed_in_another_form_lands_again_though_its_records_are_lost
 
 
 LOSING = (
-    ("clean", "--yes"),
-    ("clean", "--unmerged", "--yes"),
+    ("run", "clean", "--yes"),
+    ("run", "clean", "--unmerged", "--yes"),
     ("plan", "discard", PLAN, "--yes"),
     ("sweep", PLAN, "--fresh", "--yes"),
-    ("clean", "--yes", "--older-than", "0s"),
+    ("run", "clean", "--yes", "--older-than", "0s"),
 )
 
 

@@ -57,18 +57,19 @@ def test_a_run_is_begun_on_one_redis_and_ended_on_another(testbed: Testbed, seco
     testbed.ok("sweep", PLAN, "--detach")
     gate.wait()
     testbed.ok("run", "pause")
-    running = testbed.coord("export-run", "last", "run.json")
+    running = testbed.coord("run", "export", "last", "run.json")
     assert (running.code, "two of it runs: it cannot be moved as it is" in running.err) == (6, True)
     assert not (testbed.folder / "run.json").exists()
-    assert json.loads(testbed.ok("export-run", "last", "--look").out)["shared"]["holders"].keys() == {"two"}
+    looked_at = json.loads(testbed.ok("run", "export", "last", "--look").out)
+    assert looked_at["shared"]["holders"].keys() == {"two"}
     gate.open()
     testbed.ok("logs", "last", "two", "--follow")
     run = testbed.run()["run_id"]
-    done = testbed.ok("export-run", run, "run.json.gz")
+    done = testbed.ok("run", "export", run, "run.json.gz")
     assert f"wrote run {run} to run.json.gz" in done.err
     assert "do not resume it here" in done.err
 
-    imported = testbed.ok("import-run", "run.json.gz", COORD_REDIS_URL=second)
+    imported = testbed.ok("run", "import", "run.json.gz", COORD_REDIS_URL=second)
     assert imported.err == f"imported run {run} of {PLAN}, paused; continue it: coord run resume {run}\n"
     worker = testbed.begin("worker", "--all", COORD_REDIS_URL=second)
     testbed.ok("run", "resume", COORD_REDIS_URL=second)

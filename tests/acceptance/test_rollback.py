@@ -140,7 +140,7 @@ def test_a_finished_run_is_undone_through_an_interrupt_a_kill_two_failures_and_a
     assert f"run {run} of {PLAN} is half undone: B could not be undone" in testbed.coord("doctor").out
     for code, *words in (
         (6, "retry", run),
-        (6, "clean", run, "--yes"),
+        (6, "run", "clean", run, "--yes"),
         (2, "rollback", run, "--accept", "B"),
         (6, "rollback", run, "--accept", "A", "--reason", "x"),
     ):

@@ -43,7 +43,7 @@ def test_a_run_goes_on_when_its_secret_is_there_and_a_kill_leaves_no_copy(testbe
     assert testbed.shown(run).todo("A")["output"] == {"t": "***"}
     events = testbed.ok("event", "list", "--kind", "credential.read", "--json").json
     assert {(e["subject"], e["run"], e["data"]["todo"]) for e in events} == {("ship", run, "A")}
-    testbed.ok("export-run", run, str(testbed.folder / "run.json"))
+    testbed.ok("run", "export", run, str(testbed.folder / "run.json"))
     clear_scratch(testbed.state)  # as any worker does four times a minute
     assert holders(testbed.folder, "token") == [], "neither in logs, nor in Redis' files, nor in the export"
 

@@ -72,7 +72,7 @@ def test_a_result_that_was_recorded_and_is_gone_is_refused_until_a_person_accept
     lib = half_done.folder / "lib"
     commit = git(lib, "rev-parse", f"coord/{run}")
     kept = f"refs/coord/discarded/{run}/{commit[:12]}"
-    assert kept in half_done.ok("clean", run, "--unmerged", "--yes").err
+    assert kept in half_done.ok("run", "clean", run, "--unmerged", "--yes").err
     assert git(lib, "rev-parse", kept) == commit, "clean deletes no last ref of a commit"
     for ref in git(lib, "for-each-ref", "--format=%(refname)", "refs/coord").split():
         git(lib, "update-ref", "-d", ref)

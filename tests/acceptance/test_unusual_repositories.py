@@ -157,9 +157,9 @@ def test_work_that_no_commit_has_fails_the_todo_or_is_named_and_kept(testbed: Te
     assert lost.code == 3
     assert [one["reason"] for one in lost.todo("LOST")["not_committed"]] == ["repository"]
 
-    assert testbed.coord("clean", kept["run_id"], "--yes").code == 6
+    assert testbed.coord("run", "clean", kept["run_id"], "--yes").code == 6
     assert worktree.is_dir()
-    testbed.ok("clean", kept["run_id"], "--unmerged", "--yes")
+    testbed.ok("run", "clean", kept["run_id"], "--unmerged", "--yes")
     assert not worktree.exists()
 
 
@@ -189,7 +189,7 @@ def test_a_retry_still_names_work_that_no_commit_has_and_clean_keeps_it(testbed:
     assert retried.todo("KEPT")["not_committed"] == named
     assert f"fetch {worktree / 'lib'}" in testbed.ok("show-run", "last").out
     for runs in ([], [failed.json["run_id"]]):
-        refused = testbed.coord("clean", *runs, "--yes")
+        refused = testbed.coord("run", "clean", *runs, "--yes")
         assert (refused.code, str(worktree) in refused.err) == (6, True)
-    assert str(worktree) in testbed.ok("clean", "--merged", "--yes").err
+    assert str(worktree) in testbed.ok("run", "clean", "--merged", "--yes").err
     assert (worktree / "lib" / "new").exists()

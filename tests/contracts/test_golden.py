@@ -198,14 +198,14 @@ def test_a_story_as_programs_read_it(golden: Callable[[str, str], None], story: 
     say("message", "list", "lib", "--json")
     say("checkpoint", "list", "last", "--json")
     say("cancel", "last", "--json")
-    say("clean", "--dry-run", "--json")
+    say("run", "clean", "--dry-run", "--json")
     say("issue", "close", "ISSUE-001", "--json")
     golden("story.txt", "".join(story.told))
 
 
 def test_an_exported_run(golden: Callable[[str, str], None], story: Story):
     story.testbed.sweep()
-    story.testbed.ok("export-run", "last", "run.json")
+    story.testbed.ok("run", "export", "last", "run.json")
     document = json.loads((story.testbed.folder / "run.json").read_text())
     golden("exported_run.json", json.dumps(_shape(document), indent=1, sort_keys=True) + "\n")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # FastMCP takes 3 s to import, so tests import it when they r
 OWN_COMMANDS = {
     # processes and the terminal: no other front end has them
     "acl", "completion", "dashboard", "demo", "down", "flower", "gateway", "help", "keeper",
-    "mcp", "metrics", "open", "up", "watch", "worker", "validate", "open-pr", "token",
+    "mcp", "metrics", "open", "up", "worker", "validate", "open-pr", "token",
     "add", "list", "revoke", "grant", "ungrant", "delete", "export", "import", "stats",
     # they show several operations as one page
     "status",

@@ -143,7 +143,7 @@ class RunArtifacts:
 
     def remove_contained(self, run: str, repo: str, branch: str) -> None:
         """Remove the branch of a run whose commits are on this branch of its change set. A failure leaves it:
-        `coord clean` removes it.
+        `coord run clean` removes it.
         """
         alone = partial(self._worktree(run, repo).alone, PATIENCE)
         try:

@@ -164,8 +164,8 @@ def more_than_zero(ctx: click.Context, parameter: click.Parameter, text: str | N
     return found
 
 
-def size(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
-    """Convert a size; callback of an option with a default."""
+def size(text: str) -> int:
+    """Return a size in bytes."""
     found = parse_size(text)
     if not isinstance(found, int):
         raise click.BadParameter(f"needs a size like 512MiB or 2GiB, got {text!r}")

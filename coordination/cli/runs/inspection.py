@@ -1,4 +1,4 @@
-"""`list-runs`, `show-run`, `watch`, `logs`, `sync`."""
+"""The commands that show runs: listed, shown, watched, their logs; written into the file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordination.api import LAST, OF_TODOS, ActsOn, RunView, WaveState, levels_of
-from coordination.cli.command import command
-from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.following.summary import format_counts, print_head, print_todos, print_unwritten
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
@@ -122,17 +120,14 @@ def _draw(run: Run, path: Path) -> None:
     click.echo(f"wrote {path}", err=True)
 
 
-@command()
-@click.argument("run", default=LAST, shell_complete=run_ids)
 @as_json_option
-@click.pass_obj
-def watch(call: CliContext, run: str, as_json: bool) -> int:
-    """Follow a run until it ends, from any terminal or machine. Exit as `sweep` does."""
+def watch(call: CliContext, values: Mapping[str, Any], *, as_json: bool) -> int:
+    """It may be done from any terminal or machine. Exit as `sweep` does."""
     from coordination.cli.following.follow import conclude
     from coordination.cli.following.live_progress import Following
     from coordination.cli.following.summary import exit_code
 
-    target = call.coord.runs.get(run)
+    target = call.coord.runs.get(values.get("run", LAST))
     view = Following(
         target, restarted=call.coord.restarted, every=call.coord.settings.progress_interval
     ).until_the_end()

@@ -1,21 +1,21 @@
-"""`export-run`, `import-run`, `clean`: move runs to another Redis; remove what runs have left."""
+"""`run export`, `import`, `clean`: move runs to another Redis; remove what runs have left."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
-from coordination.api import Artifact, Kind, RunStatus, Survey, in_words
-from coordination.cli.command import command
+from coordination.api import LAST, Artifact, Kind, RunStatus, Survey, in_words
 from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext, confirm, despite_quiet, on_a_terminal, yes_option
 from coordination.cli.following.summary import print_run
-from coordination.cli.options.values import duration, output_file, size
+from coordination.cli.options.values import duration, output_file
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table
 from coordination.errors import Unreachable, UsageError
@@ -36,7 +36,6 @@ class ArtifactLine(Artifact):
     status: str
 
 
-@command("runs.clean")
 @click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=run_ids)
 @click.option("--merged", is_flag=True, help="Select runs whose work is all in other branches.")
 @click.option(
@@ -52,9 +51,10 @@ class ArtifactLine(Artifact):
 @click.option("--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
 @yes_option
 @output_options(ArtifactLine)
-@click.pass_obj
 def clean(
     call: CliContext,
+    _: Mapping[str, Any],
+    *,
     runs: tuple[str, ...],
     merged: bool,
     unmerged: bool,
@@ -100,7 +100,7 @@ def _forget_results(call: CliContext, *, alone: bool) -> None:
     """Empty the result cache without a question: results can be computed again."""
     if not alone:
         raise UsageError(
-            "--cache empties the results of all runs, and takes no other option", "coord clean --cache"
+            "--cache empties the results of all runs, and takes no other option", "coord run clean --cache"
         )
     call.coord.runs.forget_results()
     click.echo("result cache emptied", err=True)
@@ -197,16 +197,12 @@ def _size(size: float) -> str:
     return f"{size:.0f} {unit}"
 
 
-@command("run.export")
-@click.argument("run", shell_complete=run_ids)
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False), callback=output_file)
-@click.option("--look", is_flag=True, help="Export a live run; the document cannot be imported.")
-@click.pass_obj
-def export_run(call: CliContext, run: str, file: Path | None, look: bool) -> None:
-    """Without FILE it is printed. For another Redis (`import-run`) the run must have ended, or be paused with
+def export(call: CliContext, values: Mapping[str, Any], *, file: Path | None) -> None:
+    """Without FILE it is printed. For another Redis (`run import`) the run must have ended, or be paused with
     no running todo.
     """
-    found = call.coord.runs.get(run)
+    found, look = call.coord.runs.get(values.get("run", LAST)), values.get("look", False)
     if file is None:
         sys.stdout.writelines(found.document(to_import=not look))
     else:
@@ -220,20 +216,10 @@ def _warn_of_copy(status: RunStatus, *, look: bool) -> None:
         click.echo("the run stays paused here: once it continues elsewhere, do not resume it here", err=True)
 
 
-@command("runs.import_")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--max-size",
-    metavar="SIZE",
-    default="128MiB",
-    callback=size,
-    help="Refuse a document that is larger when unpacked (default: 128MiB).",
-)
 @as_json_option
-@click.pass_obj
-def import_run(call: CliContext, file: Path, max_size: int, as_json: bool) -> None:
+def import_(call: CliContext, values: Mapping[str, Any], *, as_json: bool) -> None:
     """It continues on its hosts, or from the commits in the document."""
-    run = call.coord.runs.import_(file, max_bytes=max_size)
+    run = call.coord.runs.import_(**values)
     run_id, view = run.id, run.view()
     if as_json:
         print_run(view, as_json=True)

@@ -106,7 +106,7 @@ def load(path: Path, largest: int = LARGEST) -> RunDocument:
             return read_document(file.read(largest + 1), str(path), largest)
     except OSError as error:
         raise CoordinationError(
-            f"{path} cannot be read: {error.strerror}", "name a file that coord export-run wrote"
+            f"{path} cannot be read: {error.strerror}", "name a file that coord run export wrote"
         ) from error
 
 
@@ -118,7 +118,7 @@ def read_document(data: bytes, name: str, largest: int = LARGEST) -> RunDocument
     """
     found = _parse(_unpacked(data, name, largest), name)
     if not isinstance(found, dict) or "coord_run" not in found:
-        raise UsageError(f"{name} is not an exported run", "write one: coord export-run RUN FILE")
+        raise UsageError(f"{name} is not an exported run", "write one: coord run export RUN FILE")
     if found["coord_run"] != FORMAT:
         hint = (
             f"import it with coord {found.get('coord', 'of that format')}, which wrote it; "
@@ -155,7 +155,7 @@ def _unpacked(data: bytes, name: str, largest: int) -> bytes:
         raise UsageError(
             f"{name} has more than {in_units(largest)}, unpacked: it is not read",
             "if you know where it comes from and this machine has thirty times that memory: "
-            "coord import-run --max-size SIZE",
+            "coord run import --max-size SIZE",
         )
     return data
 
@@ -168,7 +168,7 @@ def _parse(data: bytes, name: str) -> Any:
             raise UsageError(
                 f"{name} is an exported run that is cut short: {error}", "copy it again, whole"
             ) from error
-        raise UsageError(f"{name} is not JSON: {error}", "write one: coord export-run RUN FILE") from error
+        raise UsageError(f"{name} is not JSON: {error}", "write one: coord run export RUN FILE") from error
 
 
 def _refuse_constant(name: str) -> None:

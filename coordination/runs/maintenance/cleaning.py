@@ -101,8 +101,8 @@ class Survey:
             keep = "" if commit else "; or leave branches where they are: --keep-branches"
             raise Conflict(
                 f"this would delete the only copy of: {in_words(copies)}",
-                f"{commit}remove what is merged: coord clean --merged --yes; "
-                f"or this too: coord clean --unmerged --yes{keep}",
+                f"{commit}remove what is merged: coord run clean --merged --yes; "
+                f"or this too: coord run clean --unmerged --yes{keep}",
             )
 
 

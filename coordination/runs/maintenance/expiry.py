@@ -6,7 +6,7 @@ landed are kept too: later runs of their change set need their outputs, signed r
 Records are deleted in batches, because Redis executes one command at a time and a run of 10,000 todos has
 10,000 logs. The keys by which the rest of a run is found (its entry in `runs`, its meta, the names of its
 todos) are deleted last, so that the next round continues an interrupted deletion. Branches and worktrees are
-on the workers' machines and stay; `coord clean` removes them.
+on the workers' machines and stay; `coord run clean` removes them.
 
 With `export_runs` each run is first written to that folder on the machine of the maintenance leader; a run
 that could not be written is kept.

@@ -268,7 +268,7 @@ class StuckWatch:
     def _dump(self, run_id: str) -> str:
         """Write the run's state; return the words that say where it is."""
         if self._folder is None:
-            return f"its state: coord export-run {run_id}"
+            return f"its state: coord run export {run_id}"
         file = below(self._folder, "stuck", f"{run_id}.json")
         try:
             make_private(file.parent)

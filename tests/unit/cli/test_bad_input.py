@@ -15,7 +15,7 @@ TODO = ("create-todo", "--task", "Do", "--repo", "api")
 REFUSED = [
     (("export", "--output", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
     (("schema", "--output", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
-    (("export-run", "last", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
+    (("run", "export", "last", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
     (("context", "export", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
     (("history", "export", "ecosystem.yaml"), 6, ["exists already", "name another file"]),
     (("history", "search", "--since", "0001-01-01"), 2, ["out of range", "coord history search --help"]),

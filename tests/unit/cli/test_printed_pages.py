@@ -202,7 +202,7 @@ LISTS = {
     "checkpoint list",
     "context list",
     "gateway",
-    "clean",
+    "run clean",
     "lock list",
     "pr list",
     "message list",

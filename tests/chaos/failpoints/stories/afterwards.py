@@ -91,7 +91,7 @@ EXPIRED = Story(
 CLEANED = Story(
     name="cleaned up",
     todos=[{"id": "A", **R}, {"id": "F", **R, "action": "false"}],
-    acts=[Act(when=ended, coord=("clean", "--yes", "--unmerged"))],
+    acts=[Act(when=ended, coord=("run", "clean", "--yes", "--unmerged"))],
     ends=[RunStatus.FAILED],
 )
 PUSHED = Story(

@@ -58,7 +58,7 @@ FAILED = Story(
     ],
     acts=[
         Act(when=ended, do=allow, coord=("retry", "last", "--detach")),
-        Act(when=lambda s: len(s.runs) == 2, coord=("clean", "--yes", "--unmerged"), role="clean-two"),
+        Act(when=lambda s: len(s.runs) == 2, coord=("run", "clean", "--yes", "--unmerged"), role="clean-two"),
     ],
     ends=[RunStatus.FAILED, RunStatus.SUCCEEDED],
 )

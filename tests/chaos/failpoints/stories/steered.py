@@ -32,12 +32,12 @@ MOVED = Story(
         Act(when=lambda s: s.state("A") == "running", coord=("run", "pause", "last")),
         Act(
             when=lambda s: s.state("A") not in ("running", "dispatched"),
-            coord=("export-run", "last", "moved.json"),
+            coord=("run", "export", "last", "moved.json"),
         ),
         Act(
             when=lambda s: (s.testbed.folder / "moved.json").exists(),
             do=_lose_run,
-            coord=("import-run", "moved.json"),
+            coord=("run", "import", "moved.json"),
         ),
         Act(when=lambda s: s.runs, coord=("run", "resume", "last"), role="resume-moved"),
     ],
