@@ -24,6 +24,8 @@ A third element is its `noun verb`; without it `list-issues` is also `issue list
 hyphen has no noun.
 """
 HELP_OPTIONS = ("-h", "--help")
+USUAL = ("list", "show", "create", "add", "update", "close", "delete")
+"""Verbs that help lists first, in this order."""
 NEAR = 3
 """Largest number of commands that the error about an unknown one names."""
 
@@ -206,6 +208,7 @@ class CommandTable(TableGroup):
         for entry in (*declared_entries(INDEX), *self.entries.values()):
             if entry.noun:
                 self.nouns.setdefault(entry.noun, {})[entry.verb] = entry
+        self.nouns = {noun: _in_order(verbs) for noun, verbs in self.nouns.items()}
         nouns = {noun: ", ".join(self.nouns[noun]) for noun in sorted(self.nouns)}
         helps = {entry.name: entry.help for entry in self.entries.values()}
         self.add_stubs({**nouns, **helps}.items())
@@ -303,6 +306,11 @@ class CommandTable(TableGroup):
             if entry.has_one_spelling
         ]
         return page(*families, section("Nouns and their verbs", rows(verbs, folds=True)))
+
+
+def _in_order(verbs: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Return the verbs with those first that most nouns have."""
+    return {verb: verbs[verb] for verb in sorted(verbs, key=lambda one: (*USUAL, one).index(one))}
 
 
 def _commands(names: Iterable[str]) -> str:

@@ -119,7 +119,7 @@ def test_both_spellings_are_completed(offered: Offered) -> None:
     assert offered("issue", "") == ["list", "show", "create", "update", "close", "delete", "sync"]
     assert offered("issue", "show", "") == ["ISSUE-001", "ISSUE-002"]
     assert "--status" in offered("issue", "list", "--st")
-    assert offered("checkpoint", "") == ["create", "list", "restore"]
+    assert offered("checkpoint", "") == ["list", "create", "restore"]
     assert offered("help", "issue", "sh") == ["show"]
     assert "running" in offered("help", "run")
 
