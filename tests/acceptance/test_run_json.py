@@ -151,7 +151,7 @@ def test_without_json_there_is_a_table_on_standard_output(swept: tuple[Testbed, 
 
     table = testbed.coord("show-run").out.splitlines()
 
-    assert table[0].startswith(f"run {watched.json['run_id']} of {PLAN} failed by ")
+    assert table[0].startswith(f"run {watched.json['run_id']} of {PLAN} failed in ")
     assert table[1].split() == ["TODO", "REPO", "STATE", "TRY", "TIME", "WHY"]
     (end,) = (at for at, line in enumerate(table) if line.startswith(f"change set {PLAN}: a ("))
     assert [line.split()[0] for line in table[2:end] if line] == [
