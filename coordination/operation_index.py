@@ -278,6 +278,13 @@ INDEX: Mapping[str, Indexed] = {
     "topic.publish": Indexed(
         "coordination.api.messages:Topics", "Publish an event on a topic", "edit", "", "topic.publish"
     ),
+    "issue.sync": Indexed(
+        "coordination.api.requests:Issues",
+        "Bring the issues of the file in line with those at the forges of their repositories",
+        "edit",
+        "",
+        "issue.sync",
+    ),
     "plan.land": Indexed(
         "coordination.api.landing:Landings",
         "Land a plan: bring its change set into the base branches of its repositories",

@@ -230,9 +230,10 @@ class Issues:
     def __init__(self, access: EcosystemAccess) -> None:
         self._access = access
 
+    @operation("issue.sync", Effect.SYNCHRONISES, right="edit", tool=False)
     def sync(self, options: IssueSyncOptions | None = None) -> IssueSyncReport:
-        """Bring the issues of the file in line with those at the forges of their repositories: title, text,
-        open or closed, labels, assignee.
+        """Bring the issues of the file in line with those at the forges of their repositories. They have
+        title, text, open or closed, labels and assignee in common.
 
         A field that one side has changed goes to the other. Where both have changed it, the file wins unless
         the forge is preferred, and the conflict is reported with both values. Open issues of the file that

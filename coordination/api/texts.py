@@ -101,10 +101,6 @@ QA_PLAN = "Check the change set of this plan."
 QA_RUN = "Check the commits of this run."
 QA_BASE = "Check the base branches of the repositories of the plan or run."
 QA_NO_CACHE = "Run all checks, also those with a green result for the same files."
-SYNC_REPOS = "Synchronise the issues at the forges of these repositories (default: all)."
-PULL = "Create an issue in the file for each open issue of the forge that the file lacks."
-PREFER = "Keep the value of this side where both have changed a field."
-DRY_RUN = "Show what would be done; change nothing."
 
 # Services
 SERVICES = "Names of services (default: all)."

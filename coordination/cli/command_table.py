@@ -34,10 +34,6 @@ COMMANDS: Families = {
         "create-issue": "issue.create",
         "update-issue": "issue.update",
         "close-issue": "issue.close",
-        "sync-issues": (
-            "tracker.exchange",
-            "Bring the issues of the file in line with those at the forges of their repositories.",
-        ),
         "create-todo": "todo.create",
         "complete-todo": "todo.complete",
         "campaign": "plan.campaign",

@@ -61,6 +61,7 @@ DRAWN: Mapping[str, str] = {
     "repo.list": "tracker.lists:print_repos",
     "issue.list": "tracker.lists:print_issues",
     "issue.show": "tracker.pages:print_issue",
+    "issue.sync": "tracker.exchange:print_synchronised",
     "todo.list": "tracker.lists:print_todos",
     "todo.show": "tracker.pages:print_todo",
     "plan.list": "tracker.lists:print_plans",

@@ -325,19 +325,19 @@ def test_an_agent_synchronises_sees_hostile_conflicts_shortened_and_nothing_of_w
     site: Site, redis_url: str
 ):
     with agent_of(site.path, redis_url) as ai:
-        assert [one["action"] for one in ai.call("coord_sync_issues", dry_run=True)["results"]] == [
+        assert [one["action"] for one in ai.call("coord_issue_sync", dry_run=True)["results"]] == [
             "would_create", "would_create",
         ]  # fmt: skip
         assert site.theirs == []
-        assert len(ai.call("coord_sync_issues", repos="api")["results"]) == len(site.theirs) == 2
-        again = ai.call("coord_sync_issues")
+        assert len(ai.call("coord_issue_sync", repos="api")["results"]) == len(site.theirs) == 2
+        again = ai.call("coord_issue_sync")
         assert (again["results"], again["unchanged"], again["left_out"]) == ([], 2, {})
         site.set("I-1", title="Mine", description="m" * 9000)
         site.theirs[0].title, site.theirs[0].body = "\x1b[2J\ud800", "t" * 9000
-        first = ai.call("coord_sync_issues", prefer="forge", dry_run=True, limit=1)
+        first = ai.call("coord_issue_sync", prefer="forge", dry_run=True, limit=1)
         (one,) = first["results"]
         assert (one["action"], one["to_file"]) == ("would_update", ["title", "description"])
         assert [len(found["forge"]) for found in one["conflicts"]] == [3, 500]
-        assert "is not known" in ai.refused("coord_sync_issues", repos=["local"])
+        assert "is not known" in ai.refused("coord_issue_sync", repos=["local"])
         site.project.archived = True
-        assert {one["code"] for one in ai.call("coord_sync_issues")["results"]} == {4}
+        assert {one["code"] for one in ai.call("coord_issue_sync")["results"]} == {4}

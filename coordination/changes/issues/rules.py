@@ -21,8 +21,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
 
+from coordination.declared import Option
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.forges.locate import HOSTS, ForgeAddress, knows, locate
 from coordination.forges.models import ForgeIssue, IssueChanges, NewIssue
@@ -53,13 +54,22 @@ class Side(StrEnum):
 class IssueSyncOptions:
     """The options of `coord issue sync`."""
 
-    repos: tuple[str, ...] = ()
-    """Empty for all repositories whose forge is known."""
-    pull: bool = False
-    """Create an issue in the file for each open issue of the forge that the file lacks."""
-    prefer: Side = Side.FILE
-    """The side whose value wins if both have changed a field."""
-    dry_run: bool = False
+    repos: Annotated[
+        tuple[str, ...],
+        Option(
+            "Synchronise the issues at the forges of these repositories (default: all).",
+            flag="--repo",
+            filters=True,
+            completes="repo_names",
+        ),
+    ] = ()
+    pull: Annotated[
+        bool, Option("Create an issue in the file for each open issue of the forge that the file lacks.")
+    ] = False
+    prefer: Annotated[
+        Side, Option("Keep the value of this side where both have changed a field (default: file).")
+    ] = Side.FILE
+    dry_run: Annotated[bool, Option("Show what would be done; change nothing.")] = False
 
 
 class IssueAction(StrEnum):
@@ -119,6 +129,11 @@ class IssueSyncReport(FrozenModel):
     results: tuple[IssueResult, ...]
     not_pulled: int = 0
     """Open issues of the forges that the file lacks; `pull` creates them."""
+
+    @property
+    def code(self) -> int:
+        """Return the exit code of the first failure; 0: both sides are equal."""
+        return next((one.code for one in self.results if one.code), 0)
 
 
 def has_priorities(labels: Collection[str]) -> bool:

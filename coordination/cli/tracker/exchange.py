@@ -14,11 +14,11 @@ import click
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from coordination.api import IssueAction, IssueResult, IssueSyncOptions, Side, TodoInView, as_view, texts
+from coordination.api import IssueAction, IssueResult, IssueSyncReport, TodoInView, as_view
 from coordination.cli.command import command
 from coordination.cli.context import CliContext, despite_quiet
-from coordination.cli.options.values import of_repos, output_option
-from coordination.cli.screen.output import as_json_option, has_parts, print_json, text_of
+from coordination.cli.options.values import output_option
+from coordination.cli.screen.output import has_parts, text_of
 from coordination.cli.screen.tables import plain, print_none, print_table
 from coordination.declared import Cell, Column
 from coordination.errors import CoordinationError
@@ -38,28 +38,9 @@ LONGEST = 60
 """Characters of a value that are shown; `--json` has all of them."""
 
 
-@command("issues.sync")
-@of_repos(texts.SYNC_REPOS)
-@click.option("--pull", is_flag=True, help=texts.PULL)
-@click.option(
-    "--prefer", type=click.Choice([side.value for side in Side]), default=Side.FILE.value, show_default=True,
-    help=texts.PREFER,
-)  # fmt: skip
-@click.option("--dry-run", is_flag=True, help=texts.DRY_RUN)
-@as_json_option
-@click.pass_obj
-def sync_issues(
-    call: CliContext, repos: tuple[str, ...], pull: bool, prefer: str, dry_run: bool, as_json: bool
-) -> int:
-    """Exit code 0: both sides are equal. Otherwise it is that of the first failure."""
-    options = IssueSyncOptions(repos=repos, pull=pull, prefer=Side(prefer), dry_run=dry_run)
-    report = call.coord.issues.sync(options)
-    if as_json:
-        print_json(report.model_dump(mode="json"))
-    else:
-        _print_results(report.results)
-        _print_notes(report.results, report.not_pulled)
-    return next((one.code for one in report.results if one.code), 0)
+def print_synchronised(report: IssueSyncReport) -> None:
+    _print_results(report.results)
+    _print_notes(report.results, report.not_pulled)
 
 
 def _print_results(results: Sequence[IssueResult]) -> None:

@@ -18,6 +18,7 @@ from coordination.api import (
     Side,
     texts,
 )
+from coordination.declared import parameters_of
 from coordination.mcp.answers import Cut, Page, cut, page
 from coordination.mcp.declaration import (
     AnyOf,
@@ -92,6 +93,7 @@ def coord_qa_show(session: Session, run: RunName = LAST, limit: Most = CHECKS_SH
     return cut(CutQaReport, session.coord.checks.report(run), limit)
 
 
+SYNC = {one.name: one.option.text for one in parameters_of(IssueSyncOptions, "")}
 LONGEST = 500
 """Characters of each value of a conflict: texts of issues have up to 65,536."""
 
@@ -103,13 +105,13 @@ class CutIssueSyncReport(IssueSyncReport, Cut):
     """Issues that both sides have alike; `results` does not have them."""
 
 
-@synchronises("Synchronise issues with forges", "issues.sync")
-def coord_sync_issues(
+@synchronises("Synchronise issues with forges", "issue.sync")
+def coord_issue_sync(
     session: Session,
-    repos: Annotated[Items, Field(description=texts.SYNC_REPOS)] = None,
-    pull: Annotated[bool, Field(description=texts.PULL)] = False,
-    prefer: Annotated[Side, Field(description=texts.PREFER)] = Side.FILE,
-    dry_run: Annotated[bool, Field(description=texts.DRY_RUN)] = False,
+    repos: Annotated[Items, Field(description=SYNC["repos"])] = None,
+    pull: Annotated[bool, Field(description=SYNC["pull"])] = False,
+    prefer: Annotated[Side, Field(description=SYNC["prefer"])] = Side.FILE,
+    dry_run: Annotated[bool, Field(description=SYNC["dry_run"])] = False,
     limit: Most = 200,
 ) -> CutIssueSyncReport:
     """Call it without `dry_run` only if a person told you to. Texts of a forge are written by anybody who may
