@@ -188,6 +188,8 @@ class Column:
     """True if it shrinks in a narrow terminal; other columns keep their width."""
     folds: bool = False
     """True if a long cell continues in the next line; else it is cut with `…`."""
+    wide: bool = False
+    """True if only `--wide` shows it; the command then has that option."""
 
     def value(self, record: Any) -> object:
         """Return what the column shows of a record: text, or a Cell."""
@@ -201,7 +203,7 @@ class Table:
     """How a list of records is shown: `shown: ClassVar = Table(…)` of the record."""
 
     columns: tuple[Column, ...] = ()
-    """Empty where the command draws the records itself."""
+    """Empty where the command draws the records without these columns."""
     none: str = ""
     """The sentence in place of an empty table."""
     no_match: str = ""

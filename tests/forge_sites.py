@@ -100,15 +100,16 @@ def site(
     testbed: Testbed,
     folder: Path,
     dialect: str,
-    names: str,
+    names: Sequence[str],
     *,
     patience: str = "15s",
     budget: int = 1_000_000,
     task: str = "do it",
+    services: Sequence[Mapping[str, Any]] = (),
     **land: object,
 ) -> Iterator[Site]:
     """Yield a swept plan over a chain of repositories. `land`: the rules of its landing; `patience`:
-    land_patience; `budget`: forge_budget; `task`: the text of each todo.
+    land_patience; `budget`: forge_budget; `task`: the text of each todo; `services`: those of the file.
     """
     testbed.settings = {"forge_budget": budget, "land_patience": patience, "lease_ttl": "5s"}
     with TestForge(folder, dialect) as forge:
@@ -128,7 +129,7 @@ def site(
             }
             for number, name in enumerate(names)
         ]
-        testbed.write(todos, repos=repos, plan={"land": land} if land else None)
+        testbed.write(todos, repos=repos, plan={"land": land} if land else None, services=services)
         testbed.up()
         swept = testbed.sweep()
         assert swept.code == 0, swept.err

@@ -32,17 +32,19 @@ LONGEST_TITLE = 300
 
 
 def print_events(events: Sequence[HistoryEvent]) -> None:
+    times = [format_time(event.at).split(" ", 2) for event in events]
     print_table(
-        ("TIME", "EVENT", "ID", "BY", "WHAT"),
+        HistoryEvent.shown.columns,
         [
             (
-                format_time(event.at),
+                f"{day} {time}",
+                zone,
                 event.kind,
                 event.subject,
                 _by(event),
                 plain(event.matched or _summary(event)),
             )
-            for event in events
+            for event, (day, time, zone) in zip(events, times, strict=True)
         ],
     )
 

@@ -8,21 +8,12 @@ import click
 
 from coordination.api import Breaker, Held, Holder
 from coordination.cli.screen.tables import filled, print_table
-from coordination.declared import Cell, Column
+from coordination.declared import Cell
 from coordination.text import counted, listed
 
 
 def print_locks(found: Sequence[Held]) -> None:
-    columns = [
-        Column("LOCK"),
-        Column("HOLDER", flexible=True, folds=True),
-        Column("OF IT"),
-        Column("AGE"),
-        Column("TTL"),
-        Column("FENCE"),
-        Column("WAITING", flexible=True, folds=True),
-    ]
-    print_table(*filled(columns, [row for held in found for row in _rows(held)]))
+    print_table(*filled(Held.shown.columns, [row for held in found for row in _rows(held)]))
 
 
 def _rows(held: Held) -> Iterator[Sequence[object]]:

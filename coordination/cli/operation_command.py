@@ -37,9 +37,9 @@ from coordination.cli.options.values import (
     text_or_stdin,
 )
 from coordination.cli.screen.output import Form, Template, as_json_option, field_names, print_json
-from coordination.cli.screen.tables import filled, print_none, print_table, status_cell
-from coordination.cli.times import format_time, with_local_times
-from coordination.declared import Operation, Parameter, Table, data_of
+from coordination.cli.screen.tables import print_none, print_records, wide_option
+from coordination.cli.times import with_local_times
+from coordination.declared import Column, Operation, Parameter, Table, data_of
 from coordination.errors import UsageError
 from coordination.terminal import spelled
 
@@ -169,6 +169,8 @@ def command_of(operation: Operation) -> click.Command:
     made.append(made_by(as_json_option))
     if names := _fields(operation):
         made.append(template_option(names))
+    if any(column.wide for column in _columns(operation)):
+        made.append(made_by(wide_option(_columns(operation))))
     return built_of(operation, made, _callback(operation))
 
 
@@ -190,6 +192,12 @@ def built_of(
 def _fields(operation: Operation) -> list[str]:
     """Return the fields that a template may name; none where the result is no record."""
     return field_names(operation.record) if operation.record else []
+
+
+def _columns(operation: Operation) -> Sequence[Column]:
+    """Return the columns of an operation that lists records."""
+    table: Table | None = getattr(operation.result, "shown", None)
+    return table.columns if table and operation.lists else ()
 
 
 def _hand_made(operation: Operation, function: Callable[..., int | None]) -> click.Command:
@@ -385,16 +393,7 @@ def _print_table(table: Table, records: Sequence[Any], *, filtered: bool) -> Non
     if not records and table.none:
         print_none(table.no_match if filtered and table.no_match else table.none, table.next_step)
         return
-    rows = [[_cell(column.value(one)) for column in table.columns] for one in records]
-    print_table(*filled(table.columns, rows))
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, datetime):
-        return format_time(value)
-    if isinstance(value, StrEnum):
-        return status_cell(value)
-    return str(value) if isinstance(value, int) else value  # 0 is no empty cell
+    print_records(table.columns, records)
 
 
 def _report(records: Iterable[Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from coordination.declared import Table
+from coordination.declared import Column, Table
 from coordination.frozen import FrozenModel
 from coordination.models import OPEN_TODO, IssueStatus
 from coordination.planner.hours import MS_IN_AN_HOUR
@@ -22,7 +22,18 @@ class HistoryEvent(FrozenModel):
     is the text that a search found, with the words in brackets.
     """
 
-    shown: ClassVar = Table(none="no event matches", next_step="list the latest: coord history search")
+    shown: ClassVar = Table(
+        columns=(
+            Column("TIME"),
+            Column("ZONE", wide=True),
+            Column("EVENT"),
+            Column("ID"),
+            Column("BY", wide=True),
+            Column("WHAT", flexible=True, folds=True),
+        ),
+        none="no event matches",
+        next_step="list the latest: coord history search",
+    )
 
     id: str
     at: datetime

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from coordination.declared import Column, Table
 from coordination.files import is_folder
 from coordination.frozen import FrozenModel
 from coordination.git import NOBODY, ask_git, base_tip, commit_of, contains, has_commit, is_commit
@@ -31,6 +32,20 @@ if TYPE_CHECKING:
 class RepoPreview(FrozenModel):
     """One repository of a landing or a revert."""
 
+    shown: ClassVar = Table(
+        columns=(
+            Column("REPO"),
+            Column("PLAN"),
+            Column("BRANCH"),
+            Column("BASE", of=lambda one: one.base[:12] or "?", wide=True),
+            Column("TIP", of=lambda one: one.tip[:12], wide=True),
+            Column("COMMITS", of=lambda one: "?" if one.commits is None else one.commits),
+            Column("VIA"),
+            Column("METHOD"),
+            Column("AFTER", of=lambda one: ", ".join(one.after), flexible=True, folds=True),
+            Column("WOULD", flexible=True, folds=True),
+        )
+    )
     repo: str
     branch: str
     """The base branch."""

@@ -11,7 +11,7 @@ from pydantic import model_validator
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepConnection
 from coordination.backend.steps import lock as steps
-from coordination.declared import Table
+from coordination.declared import Column, Table
 from coordination.frozen import FrozenModel
 from coordination.locks.request import Owner, holder_words, is_internal
 
@@ -66,6 +66,15 @@ class Held(FrozenModel):
     """A name that is held or waited for."""
 
     shown: ClassVar = Table(
+        columns=(
+            Column("LOCK"),
+            Column("HOLDER", flexible=True, folds=True),
+            Column("OF IT"),
+            Column("AGE"),
+            Column("TTL"),
+            Column("FENCE", wide=True),
+            Column("WAITING", flexible=True, folds=True),
+        ),
         none="no lock is held",
         no_match="nothing is held",
         next_step="see also: coord lock list --resources",

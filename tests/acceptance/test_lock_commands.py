@@ -73,7 +73,7 @@ def test_a_table_says_who_holds_a_lock_and_for_how_long(laptop: Testbed, far: Lo
     lock = far.acquire("deploy", ttl=TTL)
     dead.acquire("docs", ttl=TTL, keep=False)
 
-    listed = laptop.coord("lock", "list")
+    listed = laptop.coord("lock", "list", "--wide")
 
     head, first, second = listed.out.splitlines()
     assert head.split() == ["LOCK", "HOLDER", "AGE", "TTL", "FENCE"]

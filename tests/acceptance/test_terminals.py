@@ -113,7 +113,7 @@ def test_a_table_has_moments_in_the_readers_zone_and_json_in_utc(testbed: Testbe
     testbed.write(TODOS)
     testbed.ok("sweep", PLAN)
 
-    table = testbed.ok("list-runs", "--limit", "1", TZ="America/St_Johns").out
+    table = testbed.ok("list-runs", "--wide", "--limit", "1", TZ="America/St_Johns").out
     (run,) = testbed.ok("list-runs", "--limit", "1", "--json", TZ="America/St_Johns").json
 
     moment = datetime.fromisoformat(run["started_at"])

@@ -11,60 +11,16 @@ import click
 from coordination.api import ChangeView, CheckVerdict, ConflictState
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.tables import filled, plain, print_none, print_table
+from coordination.cli.screen.tables import plain, print_none, print_records, print_table, wide_option
 from coordination.cli.times import format_time, how_long
 from coordination.declared import Cell, Column
 from coordination.errors import ExitCode
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
-    from coordination.api import Adoption, Discarded, RepoDiff, RequestRef, Resolution
+    from coordination.api import Adoption, Discarded, RepoDiff, Resolution
 
 RESOLVE_CODES = {ConflictState.OPEN: ExitCode.FAILED, ConflictState.ELSEWHERE: ExitCode.BLOCKED}
-
-
-@click.option("--wide", is_flag=True, help="Show also branch, base, tip, and the numbers of files and todos.")
-@output_options(ChangeView)
-def changes(call: CliContext, values: Mapping[str, Any], *, wide: bool, form: Form) -> None:
-    found = call.coord.changes.list(**values)
-    form.records(found, lambda: _print(found, one="plan" in values, wide=wide))
-
-
-def _print(change_sets: Sequence[ChangeView], *, one: bool, wide: bool) -> None:
-    if not change_sets:
-        print_none("there is no change set", "make one: coord sweep PLAN")
-        return
-    left_out = {*(("plan",) if one else ()), *(() if wide else WIDE)}
-    rows = [
-        {name: cell for name, cell in _cells(change).items() if name not in left_out}
-        for change in change_sets
-    ]
-    columns = [Column(name.upper(), flexible=name in FOLDED, folds=name in FOLDED) for name in rows[0]]
-    print_table(*filled(columns, [[*row.values()] for row in rows]))
-
-
-WIDE = ("branch", "base", "tip", "files", "todos")
-"""Columns that only `--wide` shows."""
-FOLDED = ("pull request", "state")
-
-
-def _cells(change: ChangeView) -> Mapping[str, object]:
-    """Return column → cell."""
-    return {
-        "plan": change.plan,
-        "repo": change.repo,
-        "branch": change.branch,
-        "base": change.base[:12] or "?",
-        "tip": change.tip[:12],
-        "commits": "?" if change.commits is None else str(change.commits),
-        "files": "?" if change.files is None else str(change.files),
-        "lines": "?" if change.added is None else f"+{change.added} -{change.removed}",
-        "todos": str(len(change.todos)),
-        "checks": _checks(change),
-        "wave": change.wave or "",
-        "pull request": _request(change.request),
-        "state": _state(change),
-    }
 
 
 def _checks(change: ChangeView) -> Cell:
@@ -75,8 +31,9 @@ def _checks(change: ChangeView) -> Cell:
     return Cell(", ".join(other), "yellow") if other else Cell("green", "green")
 
 
-def _request(ref: RequestRef | None) -> Cell:
+def _request(change: ChangeView) -> Cell:
     """Return the number of the request, and its state, checks and reviews as coord saw them last."""
+    ref = change.request
     if ref is None:
         return Cell("")
     if (seen := ref.seen) is None:
@@ -110,6 +67,37 @@ def _reverted(change: ChangeView) -> str:
     how = f"{reverted.by[:12]} ({reverted.via}) takes {reverted.commit[:12]} out"
     page = f", {reverted.request}" if reverted.request else ""
     return f"reverted {format_time(reverted.at)}: {how}{page}, run {reverted.run}"
+
+
+PLAN = Column("PLAN")
+COLUMNS = (
+    Column("REPO"),
+    Column("BRANCH", wide=True),
+    Column("BASE", of=lambda change: change.base[:12] or "?", wide=True),
+    Column("TIP", of=lambda change: change.tip[:12], wide=True),
+    Column("COMMITS", of=lambda change: "?" if change.commits is None else change.commits),
+    Column("FILES", of=lambda change: "?" if change.files is None else change.files, wide=True),
+    Column("LINES", of=lambda change: "?" if change.added is None else f"+{change.added} -{change.removed}"),
+    Column("TODOS", of=lambda change: len(change.todos), wide=True),
+    Column("CHECKS", of=_checks, flexible=True, folds=True),
+    Column("WAVE"),
+    Column("PULL REQUEST", of=_request, flexible=True, folds=True),
+    Column("STATE", of=_state, flexible=True, folds=True),
+)
+
+
+@wide_option(COLUMNS)
+@output_options(ChangeView)
+def changes(call: CliContext, values: Mapping[str, Any], *, form: Form) -> None:
+    found = call.coord.changes.list(**values)
+    form.records(found, lambda: _print(found, COLUMNS if "plan" in values else (PLAN, *COLUMNS)))
+
+
+def _print(change_sets: Sequence[ChangeView], columns: Sequence[Column]) -> None:
+    if change_sets:
+        print_records(columns, change_sets)
+    else:
+        print_none("there is no change set", "make one: coord sweep PLAN")
 
 
 def print_diff(diffs: Sequence[RepoDiff]) -> None:

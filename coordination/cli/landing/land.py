@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import LandOptions
+from coordination.api import LandOptions, RepoPreview
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.options.values import detach_option
 from coordination.cli.screen.output import as_json_option, print_json
-from coordination.cli.screen.tables import print_table
+from coordination.cli.screen.tables import print_records, wide_option
 from coordination.cli.times import how_long
 from coordination.errors import ExitCode
 from coordination.terminal import spelled
 from coordination.text import counted, listed, quoted
 
 if TYPE_CHECKING:
-    from coordination.api import LandingPreview, PreparedLanding, RepoPreview
+    from coordination.api import LandingPreview, PreparedLanding
     from coordination.api.run import Run
 
 
 @click.option("--dry-run", is_flag=True, help="Print what would land where and how; change nothing.")
+@wide_option(RepoPreview.shown.columns)
 @yes_option
 @detach_option
 @as_json_option
@@ -59,6 +60,7 @@ def land(
 
 
 @click.option("--dry-run", is_flag=True, help="Print what would be reverted; change nothing.")
+@wide_option(RepoPreview.shown.columns)
 @yes_option
 @detach_option
 @as_json_option
@@ -170,12 +172,7 @@ def _show_checks(preview: LandingPreview) -> None:
 
 
 def _print(preview: LandingPreview) -> None:
-    columns: tuple[str, ...] = ("repo", "branch", "base", "tip", "commits", "via", "method", "after", "would")
-    rows = (_row(one) for one in preview.repos)
-    if any(one.plan for one in preview.repos):
-        columns = ("plan", *columns)
-        rows = ((one.plan, *_row(one)) for one in preview.repos)
-    print_table(columns, rows)
+    print_records(RepoPreview.shown.columns, preview.repos)
     _show_not_asked(preview)
     _show_left_out(preview)
     _show_waves(preview)
@@ -186,17 +183,3 @@ def _print(preview: LandingPreview) -> None:
         click.echo(
             f"· todos that worked in place, so their work does not land: {listed(preview.in_place)}", err=True
         )
-
-
-def _row(one: RepoPreview) -> tuple[object, ...]:
-    return (
-        one.repo,
-        one.branch,
-        one.base[:12] or "?",
-        one.tip[:12],
-        "?" if one.commits is None else one.commits,
-        one.via,
-        one.method,
-        ", ".join(one.after),
-        one.would,
-    )

@@ -12,8 +12,16 @@ from coordination.api import Selectors
 from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.screen.output import print_json
-from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import STYLES, colourful, plain, styled
+from coordination.cli.screen.pager import length, paged
+from coordination.cli.screen.tables import (
+    STYLES,
+    colourful,
+    cut,
+    plain,
+    styled,
+    terminal_width,
+    wrapped,
+)
 from coordination.errors import UsageError
 from coordination.text import counted, format_hours
 
@@ -50,11 +58,26 @@ def graph(call: CliContext, values: dict[str, Any], *, form: str, run: str | Non
         print_json(as_data(plan_graph, drawn))
     else:
         with paged() if form == "tree" else nullcontext():
-            click.echo(draw(drawn, form, _paint if colourful() else None).removesuffix("\n"))
+            text = draw(drawn, form, _paint).removesuffix("\n")
+            click.echo(_folded(text) if form == "tree" else text)
 
 
 def _paint(status: str, line: str) -> str:
-    return styled(line, STYLES.get(status, ""))
+    """Return the line of a todo as the terminal shows it."""
+    shown = cut(line, width) if (width := terminal_width()) else line
+    return styled(shown, STYLES.get(status, "")) if colourful() else shown
+
+
+def _folded(text: str) -> str:
+    """Return a tree whose other lines fit the terminal, too."""
+    if not (width := terminal_width()):
+        return text
+    lines = text.split("\n")
+    return "\n".join(
+        part
+        for line in lines
+        for part in ([line] if length(click.unstyle(line)) <= width else wrapped(line, width))
+    )
 
 
 def _graph_of_run(call: CliContext, plan: str, form: str, run: str, selectors: Selectors) -> str:

@@ -16,7 +16,7 @@ from coordination.cli.context import CliContext
 from coordination.cli.following.summary import format_counts, print_head, print_todos, print_unwritten
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import plain, print_table, status_cell
+from coordination.cli.screen.tables import filled, plain, print_table, status_cell
 from coordination.cli.times import format_time, how_long
 from coordination.errors import NotAllowed, UsageError
 from coordination.terminal import Lets, letting, spelled
@@ -28,22 +28,19 @@ if TYPE_CHECKING:
 
 
 def print_runs(runs: Sequence[RunView]) -> None:
-    columns = ["run", "plan", "status", "done", "started", "time", "todos"]
     rows = [
-        {
-            "run": run.run_id,
-            "plan": run.plan_id,
-            "status": status_cell(run.status),
-            "done": f"{int(run.progress.percent)} %" if run.progress and not run.status.ended else "",
-            "started": format_time(run.started_at),
-            "time": "" if run.duration_s is None else f"{run.duration_s:.1f} s",
-            "todos": format_counts(run),
-        }
+        (
+            run.run_id,
+            run.plan_id,
+            status_cell(run.status),
+            f"{int(run.progress.percent)} %" if run.progress and not run.status.ended else "",
+            format_time(run.started_at),
+            "" if run.duration_s is None else f"{run.duration_s:.1f} s",
+            format_counts(run),
+        )
         for run in runs
     ]
-    if not any(row["done"] for row in rows):
-        columns.remove("done")
-    print_table(columns, [[row[name] for name in columns] for row in rows])
+    print_table(*filled(RunView.shown.columns, rows))
 
 
 @click.option(

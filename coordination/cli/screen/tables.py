@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
+from enum import StrEnum
 from functools import cache
+from typing import Any
 
 import click
 from rich.cells import cell_len, chop_cells, set_cell_size
@@ -19,10 +21,16 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 from coordination.cli.screen.pager import length, paged
 from coordination.declared import Cell, Column
 from coordination.terminal import CONTROLS
+from coordination.text import listed
 
 GAP = "  "
 LEAST = 8
 """Least width of a flexible column."""
+LONG_WORD = 20
+"""Letters of a word that may be broken, such as a path; shorter ones stay whole where the terminal allows it.
+"""
+_WIDE = "coord.wide"
+"""Whether the call has `--wide`, in the data of its click context."""
 _UNSEEN = re.compile(f"[{CONTROLS}\t\n]+")
 """Characters that move the cursor or turn the direction: text from a file must not draw on the terminal."""
 
@@ -32,12 +40,48 @@ Row = Sequence[object]
 
 def print_table(columns: Sequence[str | Column], rows: Iterable[Row]) -> None:
     """Print a table with headings in capitals. A last column that is given by its name is flexible and folds.
-    A cell is a Cell or its text.
+    A cell is a Cell or its text. Wide columns need `--wide`.
     """
+    context = click.get_current_context(silent=True)
+    wide = context is not None and context.meta.get(_WIDE, False)
+    named = _columns(columns)
+    shown = [i for i, column in enumerate(named) if wide or not column.wide]
+    cells = [[row[i] for i in shown] for row in rows] if len(shown) < len(named) else list(rows)
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
-    lines = drawn(_columns(columns), list(rows), width, colour=colourful())
+    lines = drawn([named[i] for i in shown], cells, width, colour=colourful())
     click.echo("".join(f"{line}\n" for line in lines), nl=False)
+
+
+def print_records(columns: Sequence[Column], records: Iterable[object]) -> None:
+    """Print records in a table without empty columns."""
+    print_table(*filled(columns, [[_cell(column.value(one)) for column in columns] for one in records]))
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, datetime):
+        from coordination.cli.times import format_time  # zones, which help does not need
+
+        return format_time(value)
+    if isinstance(value, StrEnum):
+        return status_cell(value)
+    return str(value) if isinstance(value, int) else value  # 0 is no empty cell
+
+
+def wide_option(columns: Iterable[Column]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option that shows the wide ones of these columns, too; `print_table` obeys it."""
+    names = listed([column.name.capitalize() for column in columns if column.wide])
+
+    def remember(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+        ctx.meta[_WIDE] = wanted
+
+    return click.option(
+        "--wide",
+        is_flag=True,
+        expose_value=False,
+        callback=remember,
+        help=f"Show also: {names.lower()}.",
+    )
 
 
 def print_none(text: str, next_step: str) -> None:
@@ -66,7 +110,7 @@ def drawn(
     widths = [max(map(length, [column.name, *cells])) for column, cells in zip(columns, texts, strict=True)]
     if width is None and not colour:
         return _padded(columns, texts, widths)
-    fitted = widths if width is None else _fitted(columns, widths, width)
+    fitted = widths if width is None else _fitted(columns, texts, widths, width)
     return _coloured(columns, rows, texts, fitted, colour=colour)
 
 
@@ -133,39 +177,61 @@ def _columns(columns: Sequence[str | Column]) -> list[Column]:
     return [*made, Column(last.upper(), flexible=True, folds=True) if isinstance(last, str) else last]
 
 
-def _fitted(columns: Sequence[Column], widths: list[int], width: int) -> list[int]:
-    """Return the widths after shrinking the widest flexible columns. Other columns keep theirs, even if the
-    line becomes too long.
+def _fitted(
+    columns: Sequence[Column], texts: Sequence[Sequence[str]], widths: Sequence[int], width: int
+) -> list[int]:
+    """Return the widths after shrinking the widest flexible columns, first as far as their words allow. Other
+    columns keep theirs, even if the line becomes too long.
     """
     fitted = list(widths)
     flexible = [i for i, column in enumerate(columns) if column.flexible]
     excess = sum(fitted) + len(GAP) * (len(fitted) - 1) - width
+    if excess > 0:
+        excess = _shrink(fitted, {i: _least(columns[i], texts[i]) for i in flexible}, excess)
+    _shrink(fitted, {i: max(LEAST, length(columns[i].name)) for i in flexible}, excess)
+    return fitted
+
+
+def _least(column: Column, cells: Iterable[str]) -> int:
+    """Return the least width in which no word has to be broken that is not long."""
+    whole = (length(word) for cell in cells for word in cell.split(" "))
+    mark = 0 if column.folds else 1
+    return max(LEAST, length(column.name), *(size + mark for size in whole if size < LONG_WORD))
+
+
+def _shrink(widths: list[int], least: Mapping[int, int], excess: int) -> int:
+    """Take the excess from the widest columns, which keep their least width; return the rest of it."""
     while excess > 0:
-        shrinkable = [i for i in flexible if fitted[i] > LEAST]
+        shrinkable = [i for i, size in least.items() if widths[i] > size]
         if not shrinkable:
             break
-        widest = max(shrinkable, key=lambda i: fitted[i])
-        next_widest = max(
-            (fitted[i] for i in shrinkable if i != widest and fitted[i] < fitted[widest]), default=LEAST
-        )
-        taken = min(excess, max(1, fitted[widest] - max(LEAST, next_widest)))
-        fitted[widest] -= taken
+        widest = max(shrinkable, key=lambda i: widths[i])
+        next_widest = max((widths[i] for i in shrinkable if widths[i] < widths[widest]), default=0)
+        taken = min(excess, widths[widest] - max(least[widest], next_widest))
+        widths[widest] -= taken
         excess -= taken
-    return fitted
+    return excess
 
 
 def _parts(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int]) -> Iterator[list[str]]:
     """Yield the lines of a row: several where a cell folds."""
     folded = [
-        wrapped(cell, width) if column.folds else [_cut(cell, width)] if column.flexible else [cell]
+        wrapped(cell, width) if column.folds else [cut(cell, width)] if column.flexible else [cell]
         for column, cell, width in zip(columns, cells, widths, strict=True)
     ]
     for i in range(max(map(len, folded))):
         yield [lines[i] if i < len(lines) else "" for lines in folded]
 
 
-def _cut(text: str, width: int) -> str:
-    return text if length(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+def cut(text: str, width: int) -> str:
+    """Return a text that fits, with `…` in place of the rest; only a long word is broken."""
+    if length(text) <= width:
+        return text
+    kept = set_cell_size(text, width - 1)
+    whole, _, broken = kept.rpartition(" ")
+    rest = text[len(kept) :].partition(" ")[0]
+    is_short = broken and rest and length(broken + rest) < LONG_WORD
+    return (whole if whole.strip() and is_short else kept).rstrip() + "…"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], styles: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from coordination.declared import Table
+from coordination.declared import Column, Table
 from coordination.frozen import FrozenModel
 from coordination.runs.change_sets.records import TakenOver
 from coordination.runs.not_committed import NotCommitted
@@ -208,6 +208,15 @@ class RunView(FrozenModel):
     """
 
     shown: ClassVar = Table(
+        columns=(
+            Column("RUN"),
+            Column("PLAN"),
+            Column("STATUS"),
+            Column("DONE"),
+            Column("STARTED", wide=True),
+            Column("TIME"),
+            Column("TODOS", flexible=True, folds=True),
+        ),
         none="there is no run",
         no_match="no run matches; list the runs: coord list-runs",
         next_step="start one: coord sweep PLAN",
