@@ -31,7 +31,7 @@ from coordination.backend.keys import Keys
 from coordination.changes.requests.records import RequestOptions
 from coordination.cli import app
 from coordination.dashboard import access as dashboard
-from coordination.declared import find
+from coordination.declared import Effect, find
 from coordination.errors import MissingRight
 from coordination.events.stream import EventStream
 from coordination.gateway import app as gateway
@@ -53,47 +53,36 @@ READS = {
     "": "announce announce_checks answering append_events ask_live at_once changed_folders close "
     "detach ensure_worker executing live_asking may_have_runs reached refuse_replacing restarted "
     "running_redis start_worker",
-    "changes": "diff list plan_adoption plan_discard plan_fresh",
-    "checks": "heads prepare report write_junit",
+    "changes": "plan_adoption plan_discard plan_fresh",
+    "checks": "heads prepare write_junit",
     "commands": "outputs prepare",
-    "context": "__call__ export get list stats",
+    "context": "__call__",
     "context()": "get list",
-    "credentials": "list names_for_webhooks",
-    "events": "follow list position",
-    "lock": "list released",
-    "resource": "list",
-    "template": "list show",
-    "health": "__call__",
-    "message": "dead list recipient",
+    "credentials": "names_for_webhooks",
+    "events": "follow position",
+    "message": "recipient",
     "topic": "subscribe",
-    "landings": "check_completed prepare prepare_revert preview preview_landing",
-    "machine": "acl_line check create_demo examine file_schema flower_page new_ecosystem_id "
-    "serve_metrics write_first_file",
+    "landings": "check_completed prepare prepare_revert preview",
+    "machine": "acl_line check create_demo examine file_schema flower_page new_ecosystem_id serve_metrics "
+    "write_first_file",
     "manager": "chains_of check_paths get_blocking_issues get_dependency get_ecosystem_status get_issue "
-    "get_plan get_repo get_repo_status get_todo list_dependencies list_issues list_plans list_repos "
-    "list_todos look_again plan_todos unlanded_with validate_plan_completion what_goes",
-    "memory": "close completed_by_hand export get_coordination_trends import_lines learned rebuild search "
-    "search_coordination_history store_dependency_event store_issue_event store_plan_event store_todo_event "
-    "trends",
-    "planner": "forecast forecast_graph graph preview progress with_durations with_finished",
-    "repo": "blocking list overview status",
-    "issue": "list show",
-    "todo": "list show",
-    "plan": "list show",
-    "dep": "list show",
-    "pr": "list refs",
-    "run": "branches checkpoints commands_to_pull document events export follow gantt lands_by_requests "
-    "last_event log log_tail maintain max_parallel picture prepare_retry progress redis_is_full "
-    "restore_preview rollback_preview signed_view status todo todo_diff todos_in_hand unserved view wait "
-    "with_signatures workers write_back",
-    "runs": "events export get left_out list prepare_execute prepare_sweep preview_sweep review stats survey "
+    "get_plan get_repo get_repo_status get_todo list_dependencies list_issues list_plans "
+    "list_repos list_todos look_again plan_todos unlanded_with validate_plan_completion what_goes",
+    "memory": "close completed_by_hand get_coordination_trends learned search_coordination_history "
+    "store_dependency_event store_issue_event store_plan_event store_todo_event",
+    "planner": "forecast_graph preview progress with_durations with_finished",
+    "pr": "refs",
+    "run": "branches commands_to_pull document events follow gantt lands_by_requests last_event log_tail "
+    "maintain max_parallel picture prepare_retry progress redis_is_full restore_preview "
+    "signed_view status todo todo_diff todos_in_hand unserved with_signatures workers write_back",
+    "runs": "events export get left_out prepare_execute prepare_sweep preview_sweep review stats survey "
     "workplaces",
-    "services": "list log outcome prepare reserve_workers show stop_here",
-    "trust": "add break_glass choose_ssh_key create_identity end_break_glass grant identity list_keys read "
-    "revoke ungrant verify worker_identity",
+    "services": "outcome prepare reserve_workers stop_here",
+    "trust": "choose_ssh_key end_break_glass read worker_identity",
 }
-"""Operations that change neither records nor runs nor shared values, and those for which the permissions of
-the operating system are enough: files and processes of this machine, the own identity, the trust file.
+"""Methods without a declaration that change neither records nor runs nor shared values, and those for which
+the permissions of the operating system are enough: files and processes of this machine, the own identity, the
+trust file.
 """
 STEPS = {
     "changes.discard_planned": "discard",
@@ -126,12 +115,11 @@ TOKENS = dict.fromkeys(
 )
 """Operations of the servers of this machine."""
 ATTRIBUTES = {place: part for part, place in PARTS.items()}
-DECLARED = {
-    f"{ATTRIBUTES[row.part]}.{find(row.part, name).function.__name__}": row.order
-    for name, row in INDEX.items()
-    if row.right != Right.READ
+CALLED = {
+    f"{ATTRIBUTES[row.part]}.{find(row.part, name).function.__name__}": row for name, row in INDEX.items()
 }
 """The declared operations, as a script calls them."""
+DECLARED = {name: row.order for name, row in CALLED.items() if row.right != Right.READ}
 GUARDED = {**{name: right for name, right in NEEDS.items() if name not in INDEX}, **DECLARED, **STEPS}
 ALL = {**GUARDED, **TOKENS}
 
@@ -147,10 +135,17 @@ def operations_of(part: str) -> set[str]:
 @pytest.mark.parametrize("part", PARTS)
 def test_each_operation_needs_a_right_or_is_known_to_need_none(part: str):
     guarded = {name.rpartition(".")[2] for name in GUARDED if name.rpartition(".")[0] == part}
+    declared = {name.rpartition(".")[2] for name in CALLED if name.rpartition(".")[0] == part} - guarded
     free = set(READS.get(part, "").split())
 
-    assert operations_of(part) == guarded | free, "name the right in authority.NEEDS, or list it in READS"
+    assert operations_of(part) == guarded | free | declared, "declare it, or name it in NEEDS or READS"
     assert not guarded & free
+    assert not declared & free, "its declaration says what it does"
+
+
+def test_a_declared_operation_that_needs_no_right_changes_nothing_of_others():
+    reading = {name: find(row.part, name).effect for name, row in INDEX.items() if row.right == Right.READ}
+    assert not {name for name, effect in reading.items() if effect.writes and effect is not Effect.PRIVATE}
 
 
 def test_each_right_is_one_that_roles_know():
