@@ -153,6 +153,8 @@ def replacing(
     """Write a private file next to `file` and replace `file` at the end; after an error `file` is unchanged.
     `meanwhile` is called before the rename, while the disk writes. Raises OSError.
     """
+    if not file.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     unfinished = file.with_name(f"{_unfinished(file)}{os.urandom(4).hex()}{UNFINISHED}")
     opened = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE)
     try:

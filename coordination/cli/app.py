@@ -20,6 +20,7 @@ from coordination.cli.context import CliContext
 from coordination.cli.groups import HELP_OPTIONS, CommandTable, paged_on_terminal
 from coordination.errors import CoordinationError, ExitCode
 from coordination.terminal import protect, spelled
+from coordination.text import is_utf8
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -165,6 +166,9 @@ def _execute(call: CliContext, argv: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
     except Exception as error:
+        if refused := _unusable_argument(error, sys.argv[1:] if argv is None else argv):
+            click.echo(f"error: {spelled(refused)}", err=True)
+            return ExitCode.USAGE
         if isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
             raise
         click.echo(_fault(error), err=True)
@@ -190,6 +194,15 @@ def _disk_full(error: OSError) -> str:
         f"{error.filename} cannot be written" if error.filename else "not all of the answer could be written"
     )
     return f"error: {what}: {error.strerror}\n  make room; then check whether the change was made"
+
+
+def _unusable_argument(error: Exception, argv: Sequence[str]) -> str:
+    """Return what is wrong with an argument that no file and no record can have as a name."""
+    if isinstance(error, UnicodeEncodeError) and not all(map(is_utf8, argv)):
+        return "an argument is not UTF-8\n  write it anew, as the file has it"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{error.filename or 'a name'}: {error.strerror}\n  choose a shorter name"
+    return ""
 
 
 def _fault(error: Exception) -> str:

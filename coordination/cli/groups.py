@@ -237,7 +237,10 @@ class CommandTable(TableGroup):
         if rest and (given := f"{rest[0].removesuffix('s')} {verb}") in meant:
             meant = [given]
         if meant:
-            return f"there is no command {verb!r}: the noun comes first\n  for example: {_commands(meant)}"
+            use = "use" if len(meant) == 1 else "for example"
+            return f"there is no command {verb!r}: the noun comes first\n  {use}: {_commands(meant)}"
+        if "list" in self.nouns.get(noun := verb.removesuffix("s"), {}):
+            return f"there is no command {verb!r}: the noun comes first\n  use: coord {noun} list"
         options = [option for parameter in self.params for option in parameter.opts]
         near = [f"--{verb}"] if f"--{verb}" in options else error.possibilities or ()
         return f"there is no command {verb!r}" + (f"\n  did you mean: {_commands(near)}?" if near else "")

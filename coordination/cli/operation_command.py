@@ -275,13 +275,14 @@ def parameter(one: Parameter) -> click.Parameter:
     if one.option.filters:
         metavar = f"{metavar or flag.lstrip('-').upper()},…"
         complete = completion.listed(complete) if complete else None
+    unset: dict[str, Any] = {} if one.required else {"default": None}  # with one, click requires nothing
     return click.Option(
         names,
         required=one.required,
         multiple=one.several,
         metavar=metavar or flag.lstrip("-").upper(),
         type=kind,
-        default=None,
+        **unset,
         callback=_converted_by(one),
         help=help_,
         shell_complete=complete,

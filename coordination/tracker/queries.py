@@ -93,7 +93,11 @@ def sorted_dependencies(dependencies: Iterable[Dependency]) -> tuple[Dependency,
 
 def natural(name: str) -> tuple[Any, ...]:
     """Return a sort key that puts TODO-2 before TODO-10."""
-    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in _DIGITS.split(name) if part)
+    return tuple(
+        (0, len(digits := part.lstrip("0")), digits) if part.isdecimal() else (1, part)
+        for part in _DIGITS.split(name)
+        if part
+    )
 
 
 def due(target: date | datetime | None) -> date:

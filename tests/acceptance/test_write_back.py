@@ -83,7 +83,7 @@ def test_a_worker_writes_the_results_of_a_sweep_whose_terminal_is_gone(testbed: 
     run_id = testbed.run()["run_id"]
     (event,) = testbed.ok("history", "search", "a", "--kind", "todo.completed", "--json").json
     assert event["data"] == {"run": run_id}
-    assert run_id in testbed.ok("history", "search", "a").out
+    assert run_id in testbed.ok("history", "search", "a", "--wide").out
     assert testbed.ok("run", "sync", "last", "--json").json == {
         "run_id": run_id,
         "completed": [],

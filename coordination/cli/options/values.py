@@ -53,7 +53,7 @@ def reading(name: str) -> Callable[..., Any]:
 
 
 _HOURS = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(m|h|d)?")
-_WHOLE = re.compile(r"[+-]?\d+")
+_WHOLE = re.compile(r"[+-]?\d{1,18}")
 
 
 def text_or_stdin(text: str) -> str:
@@ -121,7 +121,10 @@ def later(ctx: click.Context, parameter: click.Parameter, text: str | None) -> d
         datetime.fromisoformat(text)
     except ValueError:
         length = duration(ctx, parameter, text)
-        return datetime.now(UTC) + (length or timedelta(0))
+        try:
+            return datetime.now(UTC) + (length or timedelta(0))
+        except OverflowError:
+            raise click.BadParameter(f"{text!r} is out of range") from None
     return moment(ctx, parameter, text)
 
 

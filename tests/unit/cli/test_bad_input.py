@@ -12,6 +12,8 @@ from tests.unit.cli.conftest import FILE, Typed
 LONG = "x" * 300
 TODO = ("create-todo", "--task", "Do", "--repo", "api")
 
+DEP = ("dep", "create", "--consumer", "api", "--provider", "web")
+
 REFUSED = [
     (("export", "--output", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
     (("schema", "--output", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
@@ -19,6 +21,14 @@ REFUSED = [
     (("context", "export", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
     (("history", "export", "ecosystem.yaml"), 6, ["exists already", "name another file"]),
     (("history", "search", "--since", "0001-01-01"), 2, ["out of range", "coord history search --help"]),
+    (("service", "forget"), 2, ["--host"]),
+    (("trust", "add", "LINE", "--until", "999999999d"), 2, ["--until", "out of range"]),
+    ((*DEP, "--expected-status", "9" * 5000), 2, ["needs a whole number"]),
+    (("check-deps", "--dep", f"DEP-{'9' * 5000}"), 2, ["there is no"]),
+    (("schema", "--output", LONG), 2, ["File name too long", "choose a shorter name"]),
+    (("plan", "diff", "\udcff"), 2, ["not UTF-8"]),
+    (("events",), 2, ["use: coord event list"]),
+    (("forecast", "PLAN-001"), 2, ["use: coord plan forecast"]),
     (("list-todos", "--format", "{id:<99999999999}"), 2, ["wider than any line", "write for example"]),
     (
         ("list-todos", "--status", "pnding"),
