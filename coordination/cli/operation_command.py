@@ -195,7 +195,9 @@ def _fields(operation: Operation) -> list[str]:
 
 
 def _columns(operation: Operation) -> Sequence[Column]:
-    """Return the columns of an operation that lists records."""
+    """Return the columns of the table that an operation prints; none where it prints a sentence."""
+    if operation.name in DRAWN and operation.effect.writes:
+        return ()
     table: Table | None = getattr(operation.result, "shown", None)
     return table.columns if table and operation.lists else ()
 
