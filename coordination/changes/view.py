@@ -122,7 +122,7 @@ class ToLand(FrozenModel):
     run: str = ""
     """The run that lands it; empty where an order is missing."""
     waits_for: str = ""
-    """What that run waits for, if it does."""
+    """The reason for which that run waits; empty if it does not."""
 
 
 @dataclass(frozen=True, kw_only=True)

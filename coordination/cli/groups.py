@@ -204,11 +204,11 @@ class CommandTable(TableGroup):
         super().__init__(*args, **kwargs)
         self.about = about
         self.entries, self.shared = entries(families), self.params
-        self.nouns: dict[str, dict[str, Entry]] = {}
+        found: dict[str, dict[str, Entry]] = {}
         for entry in (*declared_entries(INDEX), *self.entries.values()):
             if entry.noun:
-                self.nouns.setdefault(entry.noun, {})[entry.verb] = entry
-        self.nouns = {noun: _in_order(verbs) for noun, verbs in self.nouns.items()}
+                found.setdefault(entry.noun, {})[entry.verb] = entry
+        self.nouns = {noun: _in_order(verbs) for noun, verbs in found.items()}
         nouns = {noun: ", ".join(self.nouns[noun]) for noun in sorted(self.nouns)}
         helps = {entry.name: entry.help for entry in self.entries.values()}
         self.add_stubs({**nouns, **helps}.items())
@@ -231,30 +231,27 @@ class CommandTable(TableGroup):
 
     def _unknown(self, error: NoSuchCommand, rest: Sequence[str]) -> str:
         verb = error.command_name
-        if moved := self._noun_first(verb):
-            return f"there is no command {verb!r}: the noun comes first\n  use: coord {moved}"
-        meant = [f"{noun} {verb}" for noun, verbs in self.nouns.items() if verb in verbs]
-        if rest and (given := f"{rest[0].removesuffix('s')} {verb}") in meant:
-            meant = [given]
-        if meant:
+        if meant := self._noun_first(verb, rest):
             use = "use" if len(meant) == 1 else "for example"
             return f"there is no command {verb!r}: the noun comes first\n  {use}: {_commands(meant)}"
-        if "list" in self.nouns.get(noun := verb.removesuffix("s"), {}):
-            return f"there is no command {verb!r}: the noun comes first\n  use: coord {noun} list"
         options = [option for parameter in self.params for option in parameter.opts]
         near = [f"--{verb}"] if f"--{verb}" in options else error.possibilities or ()
         return f"there is no command {verb!r}" + (f"\n  did you mean: {_commands(near)}?" if near else "")
 
-    def _noun_first(self, word: str) -> str:
-        """Return `pr list` for `list-prs`, `service logs` for `service-logs`; nothing where there is no such
-        command.
+    def _noun_first(self, word: str, rest: Sequence[str]) -> list[str]:
+        """Return the commands that an old spelling may mean: `pr list` for `list-prs`, `service logs` for
+        `service-logs`, those with the verb `add` for `add`, `event list` for `events`.
         """
         first, _, last = word.partition("-")
         for noun, verb in ((last, first), (last.removesuffix("s"), first), (first, last)):
             entry = self.nouns.get(noun, {}).get(verb)
             if entry and not entry.module:
-                return entry.noun_verb
-        return ""
+                return [entry.noun_verb]
+        meant = [f"{noun} {word}" for noun, verbs in self.nouns.items() if word in verbs]
+        if rest and (given := f"{rest[0].removesuffix('s')} {word}") in meant:
+            return [given]
+        noun = word.removesuffix("s")
+        return meant or ([f"{noun} list"] if "list" in self.nouns.get(noun, {}) else [])
 
     def get_help(self, ctx: click.Context) -> str:
         """Return one screen of help."""

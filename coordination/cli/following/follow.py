@@ -64,7 +64,7 @@ def start_and_follow(
     JSON; `ending`: is called in place of `conclude`; `leave`: returns true where the run is left to itself
     before its end.
     """
-    from coordination.cli.following.live_progress import Following, never
+    from coordination.cli.following.live_progress import Following
 
     following, interrupted = None, False
     try:
@@ -79,7 +79,7 @@ def start_and_follow(
             if as_json:
                 print_end(run.view(), as_json=True, extra=extra)
             return 0
-        view = following.until_the_end(leave or never)
+        view = following.until_the_end(leave)
         if not view.status.ended:
             call.coord.detach()
             click.echo(f"  the run goes on in the background; follow it: coord watch {run.id}", err=True)
@@ -240,9 +240,7 @@ def print_advice(run: Run, view: RunView, worktrees: Path, *, err: bool = True) 
     now = datetime.now(UTC)
     for wait in waits(view, run.max_parallel()) if not view.status.ended else ():
         click.echo(spelled(format_wait(wait, now)), err=err)
-    branches = run.branches(view)
-    by_requests = bool(branches) and not is_landing(view.plan_id) and run.lands_by_requests(branches)
-    for line in advice(view, branches, worktrees / view.run_id, by_requests=by_requests):
+    for line in advice(view, run.branches(view), worktrees / view.run_id, run.lands_by_requests):
         click.echo(spelled(line), err=err)
     for line in behind(run.commands_to_pull(view)) if view.status.ended else ():
         click.echo(spelled(line), err=err)
@@ -293,10 +291,13 @@ def _refusals(run: RunView, failed: Sequence[TodoView], tail: Callable[[str], st
 
 
 def advice(
-    run: RunView, branches: Mapping[str, str], worktrees: Path, *, by_requests: bool = False
+    run: RunView,
+    branches: Mapping[str, str],
+    worktrees: Path,
+    by_requests: Callable[[Collection[str]], bool] = lambda _: False,
 ) -> Iterator[str]:
-    """Yield lines with the next commands. `branches`: repository → the branch with its work; `by_requests`:
-    whether a forge can be asked for their pull requests.
+    """Yield lines with the next commands. `branches`: repository → the branch with its work; `by_requests`
+    returns whether a forge can be asked for pull requests of these repositories.
     """
     for branch in () if is_landing(run.plan_id) else sorted(set(branches.values()), reverse=True):
         repos = sorted(repo for repo, of_repo in branches.items() if of_repo == branch)
@@ -320,16 +321,18 @@ def advice(
     elif not run.status.ended:
         yield f"follow it: coord watch {run.run_id}"
     else:
-        yield from _how_to_land(run, branches, by_requests=by_requests)
+        yield from _how_to_land(run, branches, by_requests)
 
 
-def _how_to_land(run: RunView, branches: Mapping[str, str], *, by_requests: bool) -> Iterator[str]:
+def _how_to_land(
+    run: RunView, branches: Mapping[str, str], by_requests: Callable[[Collection[str]], bool]
+) -> Iterator[str]:
     if not run.change_set:
         return
     unchanged = {todo.repo for todo in run.todos} - {*branches, MILESTONE_REPO}
     if unchanged:
         yield f"unchanged: {listed(sorted(unchanged))}" if branches else "no repository was changed"
-    if branches and by_requests:
+    if branches and by_requests(branches):
         yield f"open pull requests, for a review: coord pr create {run.change_set}"
     if branches:
         yield f"bring them into the base branches: coord land {run.change_set}"

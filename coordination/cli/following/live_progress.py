@@ -81,10 +81,6 @@ ENDS = {f"todo.{state}" for state in TodoState if state.ended}
 REPORTED = {*ENDS, f"todo.{TodoState.RETRYING}"}
 
 
-def never(_view: RunView) -> bool:
-    return False
-
-
 class Screen(ProgressBar):
     """The bar, and below it the waits with their durations."""
 
@@ -129,7 +125,7 @@ class Following:
         self._in_hand: set[str] = set()
         """Todos that have begun and not ended: of a large run, only these are read repeatedly."""
 
-    def until_the_end(self, leave: Callable[[RunView], bool] = never) -> RunView:
+    def until_the_end(self, leave: Callable[[RunView], bool] | None = None) -> RunView:
         """Show the run until it has ended, or `leave` returns true for its todos that have begun. After an
         interruption another call continues. Raises NotFound if Redis has lost the run, whatever that one has
         done.
@@ -143,7 +139,7 @@ class Following:
                 f"see what has landed, and what has not: coord changes {quoted(subject)}",
             ) from lost
 
-    def _until_the_end(self, leave: Callable[[RunView], bool]) -> RunView:
+    def _until_the_end(self, leave: Callable[[RunView], bool] | None) -> RunView:
         with suppress(Unreachable):  # later events name the todos as well
             self._in_hand = self._run.todos_in_hand()
             self._jobs = self._run.max_parallel()
@@ -155,7 +151,7 @@ class Following:
                     self._track(event)
                     self._report(event)
                 view = self._update_waits(quiet=event is None)
-                if view is not None and leave(view):
+                if view is not None and leave is not None and leave(view):
                     break
         return self._run.view()
 

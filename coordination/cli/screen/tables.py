@@ -30,7 +30,7 @@ LONG_WORD = 20
 """Letters of a word that may be broken, such as a path; shorter ones stay whole where the terminal allows it.
 """
 _WIDE = "coord.wide"
-"""Whether the call has `--wide`, in the data of its click context."""
+"""The key in the data of a click context that says if the call has `--wide`."""
 _UNSEEN = re.compile(f"[{CONTROLS}\t\n]+")
 """Characters that move the cursor or turn the direction: text from a file must not draw on the terminal."""
 
