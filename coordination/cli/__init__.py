@@ -8,7 +8,7 @@ Each command's module is imported when the command is called.
 | `groups.py` | both spellings of a command, imported when it is called; the errors about unknown ones |
 | `operation_command.py` `command.py` | a command from a declared operation; its help |
 | `context.py` | the options before the command, and the facade that they open; quiet and verbose calls |
-| `help.py` `help_page.py` | `coord help`; the help of a command in panels |
+| `help.py` | `coord help` |
 | `completion.py` | shell completion |
 | `times.py` | times in the zone of the reader |
 | `files.py` | the file, and the demo |

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem, FishComplete, ZshComplete
 
+from coordination.cli.command import command
 from coordination.cli.context import CliContext
-from coordination.cli.help_page import HelpfulCommand
 from coordination.errors import CoordinationError
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ _KEEP_OPTION = """\
 """
 
 
-@click.command(cls=HelpfulCommand)
+@command()
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> None:
     """Print the completion script of a shell. It completes commands, options, ids, repositories, plans and

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import click
 from click.exceptions import NoSuchCommand
 
-from coordination.cli.help_page import HelpfulCommand, HelpfulGroup
+from coordination.cli.command import HelpfulCommand, HelpfulGroup
 from coordination.operation_index import INDEX, Indexed
 
 Families = Mapping[str, Mapping[str, str | tuple[str, ...]]]

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordination.api import DASHBOARD_PORT, dashboard_is_installed
-from coordination.cli.command import command
+from coordination.cli.command import HelpfulGroup, command
 from coordination.cli.context import CliContext, despite_quiet, warn
-from coordination.cli.help_page import HelpfulGroup
 from coordination.cli.options.values import listen_option, parse_address
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table
