@@ -15,6 +15,7 @@ from coordination.runs.attempt_store import Grant
 from coordination.runs.records import RunBrief, TodoSpec
 from coordination.settings import Settings
 from tests.testbed import git
+from tests.worktrees import run_id
 from workers.attempt.attempt import Attempt
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.output import Log
@@ -25,7 +26,7 @@ from workers.transfer.routes import NotCarried
 from workers.workspace.change_set import GitSessions
 from workers.workspace.git import Hold
 
-RUN = "20260102-120000-efgh"
+RUN = run_id(2)
 SCRATCH = (
     'scratch=$(mktemp -d); (cd "$scratch"; git init -q; git config user.email h@x; git config user.name h; '
     'echo s > s; git add s; git commit -q -m scratch); git -C "$scratch" log --format=%s; rm -rf "$scratch"'

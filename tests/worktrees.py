@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,20 @@ from workers.workspace.worktree import Worktree
 AT_ONCE = timedelta(0)
 SOON = timedelta(seconds=5)
 ANN = ("user.name=Ann", "user.email=ann@example.org")
+UNIQUE = f"{secrets.randbelow(10**6):06}-{secrets.token_hex(2)}"
+"""Part of the keys of attempts and ids of runs. Processes of attempts with equal keys and fences are taken
+for those of one attempt, also where tests in two processes made them.
+"""
+
+
+def run_id(day: int = 1) -> str:
+    """Return the id of a run of that day that no other test process has."""
+    return f"202601{day:02}-{UNIQUE}"
+
+
+def lock_request(run: str, fence: int, todo: str = "T") -> LockRequest:
+    """Return the request of an attempt for a workspace, with a key that no other test process has."""
+    return LockRequest(run_id=run, key=f"{UNIQUE}/{run}/{todo}", fence=fence)
 
 
 def make_checkout(path: Path) -> Path:
@@ -44,7 +59,7 @@ class Run:
 
     def enter(self, tip: str | None = None, patience: timedelta = SOON) -> str:
         self.fence += 1
-        self.lock_request = LockRequest(run_id=self.run, key=f"{self.run}/T", fence=self.fence)
+        self.lock_request = lock_request(self.run, self.fence)
         return self.tree.enter(self.lock_request, tip, patience)
 
     def log(self, form: str = "%s") -> list[str]:

@@ -17,8 +17,10 @@ from tests.disks import fill
 from tests.hosts import WRITES, Host, World, tip
 from tests.plans import Todos
 from tests.testbed import git
+from tests.worktrees import run_id
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 
+UNDONE = run_id()
 SUCCEEDED = AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
 WORK = "echo x > a"
 
@@ -34,7 +36,7 @@ def bench(tmp_path: Path) -> Bench:
 def undo(
     output: str = '{"bucket":"b-7"}', *, last: bool = False, was: TodoState = TodoState.SUCCEEDED
 ) -> Undo:
-    return Undo(was=was, output=output, last=last, run="20260101-120000-abcd", had_ended=True)
+    return Undo(was=was, output=output, last=last, run=UNDONE, had_ended=True)
 
 
 def test_a_compensation_has_the_todos_output_a_key_of_its_own_and_commits_nothing(bench: Bench):
@@ -46,7 +48,7 @@ def test_a_compensation_has_the_todos_output_a_key_of_its_own_and_commits_nothin
 
     *env, output, file = bench.out.read_text().replace("}", "}\n").splitlines()
     told = dict(line.split("=", 1) for line in env)
-    assert told["COORD_IDEMPOTENCY_KEY"] == "20260101-120000-abcd/T/compensate"
+    assert told["COORD_IDEMPOTENCY_KEY"] == f"{UNDONE}/T/compensate"
     assert (told["COORD_COMPENSATES"], told["COORD_RUN_ID"], told["COORD_TODO_ID"]) == ("succeeded", RUN, "T")
     assert (told["COORD_FENCE"], told["COORD_ATTEMPT"]) == ("2", "2")
     assert {"COORD_CONTEXT", "COORD_OUTPUT", "COORD_TODO_OUTPUT"} <= set(told)

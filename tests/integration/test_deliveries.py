@@ -26,13 +26,12 @@ from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from tests.testbed import git
 from tests.waiting import until
-from tests.worktrees import make_checkout, save
+from tests.worktrees import lock_request, make_checkout, save
 from workers.attempt import attempt, output
 from workers.attempt.output import KEPT_BYTES
 from workers.container import Container
 from workers.outcome import TaskResult, TaskResultKind
 from workers.workspace.base import InPlace
-from workers.workspace.lock import LockRequest
 
 SLOW = {"delay": "1h", "max_delay": "1h", "jitter": "none"}
 NOISE = f"head -c {2 * KEPT_BYTES} /dev/zero | tr '\\0' '.' | fold; "
@@ -250,7 +249,7 @@ def test_a_wait_for_a_secret_is_logged_once(parts: Container):
 def test_a_wait_for_a_workspace_names_its_holder_once(parts: Container, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attempt, "BUSY_PATIENCE", timedelta(0))
     holder = InPlace(state=parts.config.state, path=parts.served["r1"])
-    holder.enter(LockRequest(run_id="other", key="other/T", fence=1), None, timedelta(0))
+    holder.enter(lock_request("other", 1), None, timedelta(0))
     try:
         log = delivered_again(parts, submitted(parts, workspace="in-place"))
     finally:

@@ -13,10 +13,10 @@ from coordination.errors import Conflict, GitRefused, NotFound
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.store import RunStore
 from tests.change_sets import record
-from tests.worktrees import ANN, make_checkout, save
+from tests.worktrees import ANN, make_checkout, run_id, save
 from workers.workspace.git import ask, git
 
-RUN = "20260101-000000-aaaa"
+RUN = run_id()
 SCRATCH = (
     "cd $(mktemp -d); git init -q; git config user.email h@x; git config user.name h; echo s > s; git add s; "
     "git commit -q -m scratch"

@@ -18,12 +18,13 @@ import pytest
 from tests.hosts import World, tip, works
 from tests.testbed import FORKS, Begun, git
 from tests.waiting import until
+from tests.worktrees import run_id
 from workers.outcome import TaskResultKind
 from workers.transfer.routes import NotCarried, Publication
 from workers.workspace.commit import CommitStyle, message
 from workers.workspace.lock import Superseded
 
-RUN = "20260101-120000-abcd"
+RUN = run_id()
 BRANCH = f"coord/{RUN}"
 REF = f"refs/heads/{BRANCH}"
 HOLDER = """

@@ -18,13 +18,14 @@ import pytest
 from coordination.errors import GitRefused
 from coordination.models import Repo
 from tests.testbed import git
+from tests.worktrees import lock_request, run_id
 from workers.cleanup import artifacts
 from workers.cleanup.rollback import NotRemoved, RollbackCleanup
 from workers.workspace.base_commit import Carried
-from workers.workspace.lock import LockRequest, WorkspaceBusy
+from workers.workspace.lock import WorkspaceBusy
 from workers.workspace.worktree import Worktree
 
-RUN, LATER = "20260101-120000-abcd", "20260102-120000-efgh"
+RUN, LATER = run_id(1), run_id(3)
 AT_ONCE = timedelta(0)
 
 
@@ -46,13 +47,13 @@ class Site:
         return self.state / "worktrees" / run / "api"
 
     def enter(
-        self, tip: str | None = None, run: str = RUN, key: str = "", carried: Carried | None = None
+        self, tip: str | None = None, run: str = RUN, todo: str = "T", carried: Carried | None = None
     ) -> Worktree:
         self.fence += 1
         tree = Worktree(
             state=self.state, run=run, repo=Repo(name="api"), checkout=self.checkout, carried=carried
         )
-        tree.enter(LockRequest(run_id=run, key=key or f"{run}/T", fence=self.fence), tip, AT_ONCE)
+        tree.enter(lock_request(run, self.fence, todo), tip, AT_ONCE)
         self.open.append(tree)
         return tree
 
@@ -138,7 +139,7 @@ def killed_before_its_report(site: Site, tip: str) -> None:
 
 
 def killed_compensation(site: Site, tip: str, *, detached: bool = False) -> None:
-    tree = site.enter(tip, key=f"{RUN}/T/compensate")
+    tree = site.enter(tip, todo="T/compensate")
     if detached:
         git(tree.path, "checkout", "-q", "--detach")
     site.committed(tree.path, "b")
