@@ -146,10 +146,6 @@ class Coord(Facade):
         """
         super().start_worker(list(repos))
 
-    def look_after(self) -> None:
-        """Raise Unreachable where a process that was started here died too often to be started again."""
-        self.restarted()
-
     def stats(self) -> Statistics:
         """Return the figures of all parts: `manager`, `todos`, `runs`, `locks`, `resources`, `breakers`,
         `messages`, `cache`; see `Statistics`. Raises InvalidFile, Unreachable.

@@ -38,7 +38,11 @@ class ForgeClients:
         answers: Path | None = None,
         patience: timedelta = PATIENCE,
     ) -> None:
-        """`spender` returns, for a host, the function to call before each request to that host."""
+        """`spender` returns, for a host, the function to call before each request to that host; it raises
+        ForgeError if the budget is used up. `answers`: folder of kept answers for conditional requests (None:
+        in memory only). `patience`: the longest time that one call pauses at a rate limit and before retries;
+        a longer pause is an error with `retry_at`.
+        """
         self._spender = spender
         self._answers = answers
         self._patience = patience
@@ -81,24 +85,6 @@ def _has_token(repo: Repo, known: Sequence[Credential], now: datetime) -> bool:
         return address.type in _MEMBERS and bool(credential_for(known, repo.name, address, now))
     except (PlanRefused, NotAllowed):
         return False
-
-
-def open_forge(
-    address: ForgeAddress,
-    token: str,
-    *,
-    spend: Callable[[], None] = lambda: None,
-    answers: Path | None = None,
-    patience: timedelta = PATIENCE,
-) -> Forge:
-    """Return the forge of one repository.
-
-    `spend` is called before each request and raises ForgeError if the budget is used up; `answers`: folder
-    of kept answers for conditional requests (None: in memory only); `patience`: the longest time that one
-    call pauses at a rate limit and before retries; a longer pause is an error with `retry_at`.
-    """
-    clients = ForgeClients(spender=lambda _: spend, answers=answers, patience=patience)
-    return clients.open(address, token)
 
 
 def credential_for(

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 import yaml
 
-from coordination.forges.connect import open_forge
+from coordination.forges.connect import ForgeClients
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.locate import ForgeAddress
@@ -72,7 +72,7 @@ def _answers(client: httpx2.Client) -> bool:
 def forge(web: httpx2.Client) -> Iterator[Forge]:
     api = str(web.base_url).rstrip("/")
     address = ForgeAddress(type=ForgeType.GITHUB, api=api, project=PROJECT, host="127.0.0.1")
-    opened = open_forge(address, TOKEN, patience=timedelta(seconds=5))
+    opened = ForgeClients(spender=lambda _: lambda: None, patience=timedelta(seconds=5)).open(address, TOKEN)
     yield opened
     opened.close_connection()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from coordination.forges import http
-from coordination.forges.connect import open_forge
+from coordination.forges.connect import ForgeClients
 from coordination.forges.errors import LIMITS, PASSING, ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.locate import ForgeAddress
@@ -53,7 +53,7 @@ class ForgeAccount:
             project=name or self.project.full_name,
             host="127.0.0.1",
         )
-        return open_forge(address, token, patience=patience)
+        return ForgeClients(spender=lambda _: lambda: None, patience=patience).open(address, token)
 
     def request(self, branch: str = BRANCH, **fields: Any) -> PullRequest:
         """Push a branch, and open its request."""
