@@ -33,8 +33,9 @@ from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Repo, 
 from coordination.planner.graph import build
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submission.submit import Order, submit
+from coordination.runs.submission.order import Order
 from coordination.settings import Settings
+from tests.submitting import submit
 
 R = TypeVar("R")
 PLAN = "PLAN-001"

@@ -25,7 +25,7 @@ from coordination.models import Strategy
 from coordination.planner.graph import build
 from coordination.runs.connection import Connection
 from coordination.runs.control.starting import start_run
-from coordination.runs.submission.submit import decide
+from coordination.runs.submission.order import decide
 from coordination.runs.views.timeline import follow
 from coordination.settings import Settings
 

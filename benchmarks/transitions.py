@@ -31,9 +31,10 @@ from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Repo, 
 from coordination.planner.graph import build
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submission.submit import Order, submit
+from coordination.runs.submission.order import Order
 from coordination.runs.views.timeline import follow
 from coordination.settings import Settings
+from tests.submitting import submit
 
 REAL_TODOS, REAL_REPOS = 200, 10
 TRUE = ShellAction(type="shell", run="true")

@@ -41,11 +41,12 @@ from coordination.runs.records import Result, RunBrief, TodoSpec, TodoState
 from coordination.runs.signed.orders import SignedRun
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import Signing
-from coordination.runs.submission.submit import Order, submit
+from coordination.runs.submission.order import Order
 from coordination.settings import Settings
 from coordination.trust.keys import new_key
 from coordination.trust.orders import Place
 from coordination.trust.trust_file import Principal, TrustedKey, TrustFile
+from tests.submitting import submit
 from workers.trust.signed_results import SignedResults
 from workers.trust.worker_trust import WorkerKey, WorkerTrust
 

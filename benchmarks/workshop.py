@@ -24,7 +24,7 @@ from coordination.planner.graph import PlanGraph, build
 from coordination.runs.connection import Connection
 from coordination.runs.control.starting import start_run
 from coordination.runs.records import RunStatus
-from coordination.runs.submission.submit import Order
+from coordination.runs.submission.order import Order
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.settings import Settings
 

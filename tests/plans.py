@@ -7,7 +7,7 @@ from typing import Any
 
 from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Repo, Resource, Strategy, Todo
 from coordination.planner.graph import PlanGraph, build
-from coordination.runs.submission.submit import Order
+from coordination.runs.submission.order import Order
 
 PLAN = "PLAN-001"
 Todos = Mapping[str, str | tuple[str, Sequence[str]]]

@@ -24,11 +24,11 @@ from coordination.models import OnFailure, Strategy
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submission.submit import submit
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 from tests.run_model import ENDS, LIVE, RunModel
+from tests.submitting import submit
 
 LEASE = timedelta(hours=1)
 LOST_CAP = 3

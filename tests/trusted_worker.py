@@ -15,12 +15,12 @@ from coordination.models import OnFailure
 from coordination.planner.graph import build
 from coordination.runs.connection import Connection
 from coordination.runs.submission.draft import RunDraft, Signing
-from coordination.runs.submission.submit import submit
 from coordination.runs.views.records import TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.trust.keys import Signer, new_key
 from tests.plans import PLAN, Todos, ecosystem, order
+from tests.submitting import submit
 from workers.container import Container
 from workers.outcome import TaskResult
 

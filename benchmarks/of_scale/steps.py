@@ -22,7 +22,8 @@ from coordination.planner.graph import PlanGraph, build
 from coordination.runs.maintenance.leader import RunRecovery
 from coordination.runs.records import Result, RunStatus, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submission.submit import Order, submit
+from coordination.runs.submission.order import Order
+from tests.submitting import submit
 
 LEASE = timedelta(minutes=10)
 WELL = Result(outcome=TodoState.SUCCEEDED, exit_code=0)

@@ -22,7 +22,7 @@ from coordination.models.templates import RepoOrder
 from coordination.planner.generated import command_graph, command_of
 from coordination.planner.selection import Selectors
 from coordination.runs.records import TodoState
-from coordination.runs.submission.submit import decide
+from coordination.runs.submission.order import decide
 from coordination.text import listed
 from coordination.tracker.records import GeneratedPlan
 from coordination.tracker.templates import campaign_template, find_template, templates_of

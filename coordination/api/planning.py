@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from coordination.runs.change_sets.records import TakenOver
     from coordination.runs.connection import Connection
     from coordination.runs.submission.dry_run import DryRun, Places
-    from coordination.runs.submission.submit import Order
+    from coordination.runs.submission.order import Order
     from coordination.runs.worker_registry import Worker
 
 logger = logging.getLogger(__name__)

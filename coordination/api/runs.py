@@ -298,7 +298,7 @@ class Runs(Decisions):
         return build(ecosystem, plan, wanted)
 
     def _decided(self, graph: PlanGraph, options: SweepOptions) -> Sweep:
-        from coordination.runs.submission.submit import decide
+        from coordination.runs.submission.order import decide
 
         at_once = self._access.at_once(graph.repos, options.max_parallel or graph.plan.max_parallel)
         order = decide(graph, settings=self._access.settings, at_once=at_once, **vars(options))

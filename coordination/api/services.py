@@ -15,7 +15,8 @@ from coordination.errors import Conflict, NotFound, Unreachable
 from coordination.models import Service, ServiceStep, Strategy
 from coordination.runs.control.starting import start_generated
 from coordination.runs.run_kinds import SERVICE
-from coordination.runs.submission.submit import NO_HOSTS, Order
+from coordination.runs.submission.order import Order
+from coordination.runs.submission.submit import NO_HOSTS
 from coordination.runs.views.records import RunView
 from coordination.services.graph import Phase, select
 from coordination.services.host import ServiceHost, log_lines

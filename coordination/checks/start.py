@@ -20,8 +20,8 @@ from coordination.planner.generated import generated_plan
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.control.starting import start_generated
 from coordination.runs.run_kinds import QA
-from coordination.runs.submission.carry import AT_BASE, StartingPoint, at_change_set, at_run
-from coordination.runs.submission.submit import Order
+from coordination.runs.submission.beginning import AT_BASE, Beginning, at_run, at_tips
+from coordination.runs.submission.order import Order
 from coordination.runs.views.run_list import OF_TODOS
 from coordination.text import did_you_mean, listed, require_known
 
@@ -64,7 +64,7 @@ class PreparedChecks:
     """The plan or run whose work is checked, or `base`."""
     records: Ecosystem
     graph: PlanGraph
-    start_at: StartingPoint
+    beginning: Beginning
     unchecked: tuple[str, ...]
     """Repositories that declare no such check, so nothing is known about them."""
     options: CheckOptions
@@ -76,7 +76,7 @@ def prepare_checks(connection: Connection, ecosystem: Ecosystem, options: CheckO
     Raises NotFound for an unknown repository, plan, run or change set; UsageError for options that exclude
     each other; PlanRefused where a named repository declares no check, or none does.
     """
-    subject, start_at, involved = _subject(connection, ecosystem, options)
+    subject, beginning, involved = _subject(connection, ecosystem, options)
     repos = _repos(ecosystem, options, involved)
     kinds = options.kinds or tuple(CheckKind)
     without = unchecked(ecosystem, repos, kinds)
@@ -92,7 +92,7 @@ def prepare_checks(connection: Connection, ecosystem: Ecosystem, options: CheckO
         subject=subject,
         records=records,
         graph=graph,
-        start_at=start_at.only(graph.repos),
+        beginning=beginning.only(graph.repos),
         unchecked=tuple(without),
         options=options,
     )
@@ -124,13 +124,13 @@ def start(connection: Connection, prepared: PreparedChecks) -> str:
         no_cache=prepared.options.no_cache,
     )
     return start_generated(
-        connection, prepared.records, prepared.graph, order, alone=False, start_at=prepared.start_at
+        connection, prepared.records, prepared.graph, order, alone=False, beginning=prepared.beginning
     )
 
 
 def _subject(
     connection: Connection, ecosystem: Ecosystem, options: CheckOptions
-) -> tuple[str, StartingPoint, tuple[str, ...] | None]:
+) -> tuple[str, Beginning, tuple[str, ...] | None]:
     """Return the subject, the commits at which its checks start, and its repositories; None for all that
     declare checks.
     """
@@ -138,23 +138,26 @@ def _subject(
         raise UsageError("--plan and --run exclude each other", "remove one of them")
     if options.run:
         run_id = connection.reader.resolve(options.run, OF_TODOS)
-        start_at, involved = at_run(connection.store, run_id), connection.store.brief(run_id).repo_of.values()
+        beginning, involved = (
+            at_run(connection.store, run_id),
+            connection.store.brief(run_id).repo_of.values(),
+        )
         subject, repos = run_id, tuple(dict.fromkeys(involved))
     elif options.plan:
         subject = options.plan
         if options.heads:
-            start_at, repos = _at_heads(options), _repos_of(ecosystem, options.plan)
-            return HEAD, start_at, tuple(repo for repo in repos if repo in options.heads)
-        start_at, repos = _of_plan(connection, ecosystem, options.plan, base=options.base)
+            beginning, repos = _at_heads(options), _repos_of(ecosystem, options.plan)
+            return HEAD, beginning, tuple(repo for repo in repos if repo in options.heads)
+        beginning, repos = _of_plan(connection, ecosystem, options.plan, base=options.base)
     elif options.heads:
         return HEAD, _at_heads(options), tuple(options.heads)
     else:
         return BASE, AT_BASE, None
-    return (BASE, AT_BASE, repos) if options.base else (subject, start_at, repos)
+    return (BASE, AT_BASE, repos) if options.base else (subject, beginning, repos)
 
 
-def _at_heads(options: CheckOptions) -> StartingPoint:
-    return StartingPoint(tips=options.heads, hosts=dict.fromkeys(options.heads, options.host))
+def _at_heads(options: CheckOptions) -> Beginning:
+    return Beginning(tips=options.heads, hosts=dict.fromkeys(options.heads, options.host))
 
 
 def _repos_of(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
@@ -175,7 +178,7 @@ def _repos_of(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
 
 def _of_plan(
     connection: Connection, ecosystem: Ecosystem, name: str, *, base: bool
-) -> tuple[StartingPoint, tuple[str, ...]]:
+) -> tuple[Beginning, tuple[str, ...]]:
     repos = _repos_of(ecosystem, name)
     change_set = None if base else ChangeSets(connection.store).read(name)
     if base:
@@ -184,7 +187,7 @@ def _of_plan(
         raise NotFound(
             f"{name} has no unlanded changes to check", f"make some: coord sweep {name}; or add --base"
         )
-    return at_change_set(connection.store, change_set), tuple(dict.fromkeys((*change_set.open, *repos)))
+    return at_tips(connection.store, change_set), tuple(dict.fromkeys((*change_set.open, *repos)))
 
 
 def _repos(ecosystem: Ecosystem, options: CheckOptions, involved: Collection[str] | None) -> tuple[str, ...]:

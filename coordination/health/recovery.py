@@ -31,7 +31,7 @@ from coordination.runs.connection import Connection
 from coordination.runs.control.starting import start_generated
 from coordination.runs.records import RunStatus
 from coordination.runs.run_kinds import RECOVER, SERVICE
-from coordination.runs.submission.submit import Order
+from coordination.runs.submission.order import Order
 
 logger = logging.getLogger(__name__)
 

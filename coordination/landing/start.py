@@ -36,7 +36,7 @@ from coordination.runs.control.starting import start_generated
 from coordination.runs.overrides import accepting, naming
 from coordination.runs.run_kinds import LAND, QA, REVERT
 from coordination.runs.submission.lineage import refuse_other_plan, work_of_another
-from coordination.runs.submission.submit import Order
+from coordination.runs.submission.order import Order
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph

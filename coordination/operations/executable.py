@@ -23,7 +23,7 @@ from coordination.git import (
 )
 from coordination.models import OPEN_TODO, PlanStatus, Repo, Workspace
 from coordination.planner.graph import build
-from coordination.runs.submission.submit import refuse_without_agent
+from coordination.runs.submission.order import refuse_without_agent
 from coordination.settings import Settings
 from coordination.text import quoted
 

@@ -20,7 +20,7 @@ from coordination.planner.graph import build
 from coordination.runs.connection import Connection
 from coordination.runs.control.starting import start_run
 from coordination.runs.records import LIVE
-from coordination.runs.submission.submit import decide
+from coordination.runs.submission.order import decide
 from coordination.settings import read_settings
 from tests.chaos.ledger import BODY, ENDS
 from tests.chaos.record import judged

@@ -12,11 +12,12 @@ from coordination.planner.graph import PlanGraph, build
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submission.submit import Order, submit
+from coordination.runs.submission.order import Order
 from coordination.runs.views.records import RunView, TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.plans import PLAN, Todos, ecosystem, order
+from tests.submitting import submit
 
 LEASE = timedelta(seconds=30)
 OK = Result(outcome=TodoState.SUCCEEDED, exit_code=0)

@@ -14,7 +14,6 @@ from coordination.planner.graph import build
 from coordination.runs.control.approvals import run_with_gate
 from coordination.runs.retrying.ended import read
 from coordination.runs.retrying.retry_plan import plan_retry_of
-from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.store import RunStore
 from coordination.runs.submission.refusals import refuse_conflicts_of
 from coordination.runs.views.live import Live, find_runs_of
@@ -23,6 +22,7 @@ from coordination.runs.worker_registry import WorkerRegistry
 from coordination.settings import Settings
 from tests.contracts.run_harness import Harness
 from tests.plans import PLAN, ecosystem, graph, order
+from tests.submitting import submit_retry
 from tests.waiting import until
 
 ASKS = {"gate": {}}

@@ -19,14 +19,14 @@ from coordination.runs.maintenance.expiry import RunExpiry
 from coordination.runs.records import Result, TodoState
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
-from coordination.runs.retrying.retry_run import refuse_later_work, submit_retry
+from coordination.runs.retrying.retry_run import refuse_later_work
 from coordination.runs.store import RunStore
 from coordination.runs.submission.refusals import bases
-from coordination.runs.submission.submit import submit
 from coordination.runs.submission.writes import Writes, change_set_of, read_change_set, seal_of, writes_of
 from coordination.settings import Settings
 from tests.contracts.run_harness import BAD, UNBROKEN, Harness
 from tests.plans import PLAN, Todos, ecosystem, order
+from tests.submitting import submit, submit_retry
 
 BASE = "0" * 40
 DONE = {"status": "completed"}

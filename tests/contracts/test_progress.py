@@ -13,13 +13,13 @@ from coordination.models import Strategy
 from coordination.runs.records import RunStatus, WaitReason
 from coordination.runs.retrying.ended import read
 from coordination.runs.retrying.retry_plan import plan_retry_of
-from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.views.progress_reader import ProgressReader, read_all
 from coordination.runs.views.records import NoEta, Progress
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
 from tests.contracts.run_harness import BAD, OK, Harness
+from tests.submitting import submit_retry
 
 HOURS = {"A": {"estimated_hours": 1}, "B": {"estimated_hours": 2}, "C": {"estimated_hours": 1}}
 TODOS = {"A": "api", "B": ("api", ["A"]), "C": ("web", ["A"])}

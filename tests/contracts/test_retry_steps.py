@@ -15,13 +15,13 @@ from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, TodoState
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
-from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.store import RunStore
 from coordination.runs.submission.structure import graph_hash, refuse_changed
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.contracts.run_harness import BAD, Harness
 from tests.plans import PLAN, Todos, ecosystem, order
+from tests.submitting import submit_retry
 
 TODOS = {"A": "r1", "B": ("r1", ["A"]), "C": ("r2", ["B"]), "D": ("r3", ["A"]), "E": ("r2", ["C", "D"])}
 STRATEGIES = pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])

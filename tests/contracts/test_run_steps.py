@@ -12,7 +12,7 @@ from coordination.planner.graph import build
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submission.draft import CHUNK
+from coordination.runs.submission.draft import CHUNK, RunDraft
 from tests.contracts.run_harness import BAD, LEASE, OK, Harness
 from tests.plans import PLAN, ecosystem, graph, order
 
@@ -271,16 +271,20 @@ def test_a_fence_grows_even_over_a_server_that_forgot_the_last_one(run: Harness)
     assert run.take("A").fence > first.fence
 
 
-def test_a_draft_expires_unless_it_is_sealed(run: Harness):
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_draft_expires_unless_it_is_sealed(run: Harness, monkeypatch: pytest.MonkeyPatch):
     run.begin({"A": "r1"})
     assert run.store.redis.ttl(run.store.keys.run(run.run_id).meta) == -1
     assert run.store.seal(run.run_id).word == "known"
     run.store.redis.flushall()
 
-    todos = {f"T{i}": "r1" for i in range(CHUNK + 1)} | {"LAST": "r2"}
-    without_r2 = ecosystem({name: repo for name, repo in todos.items() if repo == "r1"})
-    with pytest.raises(KeyError):  # where a submitter could as well be killed: the first chunk is written
-        run.submit(graph(todos), without_r2, order())
+    todos = {f"T{i}": "r1" for i in range(CHUNK + 1)}
+    monkeypatch.setattr(RunDraft, "seal", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.submit(graph(todos), ecosystem(todos), order())
 
     written = run.store.redis.keys("test:run:*")
     assert written

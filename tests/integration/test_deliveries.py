@@ -17,13 +17,13 @@ from coordination.landing.graph import landing_graph
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.models import Ecosystem, Repo, Via
 from coordination.runs.change_sets.records import RepoChange
-from coordination.runs.submission.submit import submit
 from coordination.runs.views.records import TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.acceptance.gate import Gate
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
+from tests.submitting import submit
 from tests.testbed import git
 from tests.waiting import until
 from tests.worktrees import lock_request, make_checkout, save

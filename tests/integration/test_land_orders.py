@@ -19,13 +19,13 @@ from coordination.models import Ecosystem, OnFailure, Plan, Repo, Via
 from coordination.runs.change_sets.records import CheckResult, CheckVerdict, RepoChange
 from coordination.runs.connection import Connection
 from coordination.runs.records import Result, TodoState
-from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from coordination.trust.results import AdoptionRecord, ResultRecord, seal_adoption, seal_result, trusting_own
 from coordination.trust.rights import RIGHTS, Right, Role
 from coordination.trust.trust_file import read_trust
 from tests.integration.conftest import MakeWorker
 from tests.plans import order
+from tests.submitting import submit
 from tests.testbed import git
 from tests.trusted_worker import Persons, Trusting
 from tests.worktrees import save

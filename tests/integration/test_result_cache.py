@@ -19,11 +19,11 @@ from coordination.cache import Store
 from coordination.locks import LockManager
 from coordination.models import Repo, Workspace
 from coordination.runs.records import TodoState
-from coordination.runs.submission.submit import submit
 from coordination.runs.views.records import Source, TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
+from tests.submitting import submit
 from tests.testbed import git
 from tests.waiting import until
 from workers.attempt.result_cache import CachedResult

@@ -18,7 +18,6 @@ from coordination.ecosystem.journal import Journal
 from coordination.runs.maintenance.expiry import forget
 from coordination.runs.retrying.ended import read
 from coordination.runs.retrying.retry_plan import plan_retry_of
-from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.store import RunStore
 from coordination.runs.write_back import FILE, file_id, write_results
 from coordination.settings import Settings
@@ -26,6 +25,7 @@ from tests.contracts.run_harness import BAD, OK, Harness
 from tests.disks import fill
 from tests.integration.conftest import submitted
 from tests.plans import PLAN
+from tests.submitting import submit_retry
 from tests.waiting import until
 from workers.file_services import GRACE_MS, ResultsWriter
 

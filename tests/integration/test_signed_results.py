@@ -25,7 +25,6 @@ from coordination.runs.control.signing import sign_operation, subject_of, with_s
 from coordination.runs.records import RunBrief
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import plan_retry_of
-from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.submission.draft import Signing
 from coordination.trust.keys import new_key
 from coordination.trust.orders import OperationKind
@@ -33,6 +32,7 @@ from coordination.trust.results import open_result, seal_result
 from coordination.trust.trust_file import read_trust
 from tests.hosts import Host, World, reads, tip
 from tests.plans import PLAN
+from tests.submitting import submit_retry
 from tests.testbed import git
 from workers.outcome import TaskResultKind
 

@@ -16,11 +16,11 @@ import pytest
 from coordination.models import OnFailure
 from coordination.planner.graph import build
 from coordination.runs.logs import LogReader
-from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.disks import fill
 from tests.hosts import WRITES, World, tip
 from tests.plans import PLAN, ecosystem, order
+from tests.submitting import submit
 from tests.testbed import git
 from workers.outcome import TaskResult, TaskResultKind
 from workers.process.child import start

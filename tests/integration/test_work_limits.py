@@ -22,13 +22,13 @@ from coordination.planner.graph import PlanGraph
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import Signing
-from coordination.runs.submission.submit import submit
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.views.todo_view import in_hand
 from coordination.settings import Settings
 from tests.contracts.run_harness import OK, Harness
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
+from tests.submitting import submit
 from tests.trusted_worker import Persons
 from workers.container import Container
 from workers.outcome import TaskResult, TaskResultKind

@@ -22,8 +22,9 @@ from coordination.runs.control.signing import sign_operation
 from coordination.runs.run_kinds import (
     landings_of,
 )
-from coordination.runs.submission.carry import AT_BASE, StartingPoint
+from coordination.runs.submission.beginning import AT_BASE, Beginning
 from coordination.runs.submission.lineage import refuse_of_sweep
+from coordination.runs.submission.order import Order
 from coordination.runs.submission.refusals import (
     Sets,
     bases,
@@ -31,7 +32,7 @@ from coordination.runs.submission.refusals import (
     refuse_not_landed,
     refuse_runs_of,
 )
-from coordination.runs.submission.submit import NO_HOSTS, Order, submit
+from coordination.runs.submission.submit import NO_HOSTS, submission_of, submit
 from coordination.runs.submission.writes import (
     MOVED,
     NO_WRITES,
@@ -83,16 +84,11 @@ def start_run(
             found = read_change_set(store, own)
             if own in sets and not sets[own].source.keys() <= found.source.keys():
                 return "", Reply(word=MOVED)
-            return submit(
-                store,
-                graph,
-                ecosystem,
-                connection.settings,
-                order,
-                connection.file,
-                connection.signing,
-                writes=writes_of(found, graph.todos, connection.settings.branch_prefix) if own else NO_WRITES,
+            writes = writes_of(found, graph.todos, connection.settings.branch_prefix) if own else NO_WRITES
+            submission = submission_of(
+                store, graph, ecosystem, connection.settings, order, connection.file, writes=writes
             )
+            return submit(store, submission, connection.signing)
 
     run_id, reply = seal_of(store, own, begin)
     follow_up(connection, run_id, reply)
@@ -108,7 +104,7 @@ def start_generated(
     alone: bool = True,
     change_sets: Collection[str] = (),
     hosts: Mapping[str, str] = NO_HOSTS,
-    start_at: StartingPoint = AT_BASE,
+    beginning: Beginning = AT_BASE,
 ) -> str:
     """Start a run of todos that no file has: of a landing, services, or checks. Return its id.
 
@@ -123,16 +119,9 @@ def start_generated(
             refuse_runs_of(connection.store, names)
         if alone:
             refuse_conflicts(connection, {*graph.todos, *change_sets})
-        run_id, reply = submit(
-            connection.store,
-            graph,
-            ecosystem,
-            connection.settings,
-            order,
-            signing=connection.signing,
-            hosts=hosts,
-            start_at=start_at,
-        )
+        store, settings = connection.store, connection.settings
+        submission = submission_of(store, graph, ecosystem, settings, order, hosts=hosts, beginning=beginning)
+        run_id, reply = submit(store, submission, connection.signing)
     follow_up(connection, run_id, reply)
     return run_id
 

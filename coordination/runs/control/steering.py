@@ -24,7 +24,7 @@ from coordination.runs.records import RunBrief, RunStatus, TodoSpec, TodoState
 from coordination.runs.run_kinds import QUEUEING, REVERT, is_landing, is_of_checks
 from coordination.runs.store import RunStore
 from coordination.runs.submission.dry_run import undo_text
-from coordination.runs.submission.structure import why_not_undoable
+from coordination.runs.submission.order import why_not_undoable
 from coordination.runs.views.records import RunView
 from coordination.text import did_you_mean, listed
 from coordination.trust.orders import OperationKind

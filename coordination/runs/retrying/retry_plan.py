@@ -11,21 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import cached_property
 
 from coordination.errors import NotFound, PlanRefused, UsageError
-from coordination.models import Ecosystem, Plan, Repo, Todo, TodoStatus
-from coordination.planner.gates import MILESTONE_REPO, behind_gates, repos_of
+from coordination.models import Ecosystem, LandRules, Plan, Repo, Todo, TodoStatus, Via
+from coordination.planner.gates import MILESTONE_REPO, repos_of
 from coordination.planner.generated import EXEC
+from coordination.planner.graph import PlanGraph
+from coordination.planner.hours import assumed_hours
+from coordination.planner.paths import successors
 from coordination.planner.schedule import shortfalls
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import BEFORE
 from coordination.runs.records import TodoSpec, TodoState
 from coordination.runs.retrying.ended import Carried, EndedRun
+from coordination.runs.submission.lineage import TITLE
+from coordination.runs.submission.order import refuse_without_agent
 from coordination.runs.submission.refusals import NO_SETS, Base, Sets, bases
+from coordination.runs.submission.specs import spec_of
 from coordination.runs.submission.structure import generated_todos, refuse_changed
-from coordination.runs.submission.submit import refuse_without_agent, spec_of
 from coordination.runs.submission.writes import NO_WRITES, Writes, writes_of
 from coordination.settings import Settings
 from coordination.text import counted, did_you_mean, listed
@@ -67,18 +71,20 @@ class RetryPlan:
     set_back: RerunSelection
     """The todos of `again` that had succeeded."""
     pins: Mapping[str, str]
+    plan: Plan
+    """The plan as it is in the file now, or as the ended run had it, if the file does not have it."""
     capacities: Mapping[str, int]
     """Capacities of the resources that the file declares."""
     unbroken: tuple[str, ...]
     """Resources without a circuit breaker."""
-    timeout: timedelta | None = None
-    """Timeout in the plan as it is now; None: the run's own."""
-    two_persons: bool = False
-    """True if the person who orders the retry may not approve its gates."""
     bases: Sequence[Base] = ()
     """Todos that were completed outside the run, on which a todo of `again` builds."""
     writes: Writes = NO_WRITES
     """The change set, as it was read."""
+
+    def with_two_persons(self) -> RetryPlan:
+        """Return the retry for a person who may not approve its gates."""
+        return replace(self, plan=_with_two_persons(self.plan, always=True))
 
     @property
     def later(self) -> Mapping[str, str]:
@@ -122,36 +128,28 @@ class RetryPlan:
         return self.set_back.repos | {self.ended.repo_of(todo) for todo in self.lost}
 
     @cached_property
-    def levels(self) -> Sequence[Sequence[str]]:
-        """Return the todos by level: those of the ended run, unless it has none for a todo whose result it
-        carried over from the change set.
-        """
-        ended = self.ended
-        levels = [ended.levels[str(level)].split() for level in range(int(ended.meta["levels"]))]
-        if not levels or self.again.keys() <= {todo for level in levels for todo in level}:
-            return levels
-        depth = dict[str, int]()
-        for todo in self.again:
-            before = (depth[one] + 1 for one in ended.brief.predecessors.get(todo, ()) if one in depth)
-            depth[todo] = max(before, default=0)
-        return [[todo for todo in depth if depth[todo] == level] for level in sorted({*depth.values()})]
-
-    @cached_property
-    def level_of(self) -> Mapping[str, int]:
-        return {todo: number for number, level in enumerate(self.levels) for todo in level}
-
-    @cached_property
-    def specs(self) -> Mapping[str, TodoSpec]:
-        """Return the specs of `again`, with the predecessors of each."""
-        found = dict[str, TodoSpec]()
-        for name, spec in self.again.items():
-            names = self.ended.brief.predecessors.get(name, ())
-            before = {
-                one: found.get(one) or TodoSpec.model_validate_json(self.ended.spec[one]) for one in names
-            }
-            behind = behind_gates(spec.todo, (one.behind for one in before.values()))
-            found[name] = spec.after({one: known.todo for one, known in before.items()}, behind)
-        return found
+    def graph(self) -> PlanGraph:
+        """Return the todos to execute, in the order of the ended run."""
+        todos = {name: spec.todo for name, spec in self.again.items()}
+        before = {
+            name: tuple(one for one in self.ended.brief.predecessors.get(name, ()) if one in todos)
+            for name in todos
+        }
+        return PlanGraph(
+            plan=self.plan,
+            todos=todos,
+            predecessors=before,
+            successors=successors(todos, before),
+            blocked={},
+            blocked_todos={},
+            unreachable=(),
+            assumed_hours=assumed_hours(todos),
+            done=len(self.carried),
+            cancelled=0,
+            left_out=(),
+            capacities=self.capacities,
+            nothing_to_do=self.nothing_to_do,
+        )
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -251,13 +249,24 @@ def plan_retry_of(
         pins={repo: host for repo, host in ended.pins.items() if repo not in gone},
         capacities=ecosystem.capacities() if ecosystem else {},
         unbroken=ecosystem.without_breaker() if ecosystem else (),
-        timeout=plan.timeout if plan else None,
-        two_persons=plan.two_persons if plan else False,
+        plan=_with_two_persons(plan or _plan_of(ended), always="two_persons" in ended.meta),
     ).within(own or ChangeSet(id=ended.brief.change_set, repos={}))
     if ecosystem is None:
         return found
     done = ended.succeeded.union(found.done_since)
     return replace(found, bases=bases(ecosystem, plan, again, sets, found.writes.found.id, done))
+
+
+def _plan_of(ended: EndedRun) -> Plan:
+    """Return the plan of a run that no file has."""
+    brief = ended.brief
+    rules = LandRules(via=Via.LOCAL) if brief.lands_locally else None
+    plan = Plan(id="unknown", title=ended.meta.get(TITLE) or brief.plan_id, land=rules)
+    return plan.model_copy(update={"id": brief.plan_id, "recurring": brief.recurring})
+
+
+def _with_two_persons(plan: Plan, *, always: bool) -> Plan:
+    return plan.model_copy(update={"two_persons": True}) if always else plan
 
 
 def _by_hand(plan: Plan | None, declared: Mapping[str, Todo], open_todos: Iterable[str]) -> frozenset[str]:

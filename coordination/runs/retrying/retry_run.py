@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from datetime import timedelta
 
 from coordination.backend.keys import tip_field
 from coordination.backend.steps.run import Reply
-from coordination.breakers.records import Policy
 from coordination.environment import actor
 from coordination.errors import Conflict, NotTrusted, PlanRefused, TrustCause
-from coordination.models import Ecosystem, OnFailure, Signatures
+from coordination.models import Ecosystem, OnFailure, Signatures, Strategy
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
 from coordination.runs.control.named_checkpoints import FIELD
 from coordination.runs.control.starting import check_redis, follow_up, refuse_conflicts, start_lock
-from coordination.runs.records import BRANCH_PREFIX, Descriptor, RunBrief, TodoState
+from coordination.runs.records import Descriptor, TodoSpec, TodoState
 from coordination.runs.retrying.ended import EndedRun, read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
 from coordination.runs.run_kinds import is_landing, is_of_checks, is_of_services, landings_of, start_again
 from coordination.runs.signed.orders import HEADER, operation_field
 from coordination.runs.store import RunStore
-from coordination.runs.submission.carry import Carry, read_carry
-from coordination.runs.submission.draft import HOST, RunDraft, Signing, descriptor_of, first_facts, new_run_id
+from coordination.runs.submission.beginning import Beginning, CarriedTodo, Facts, at_change_set
+from coordination.runs.submission.draft import Signing
+from coordination.runs.submission.order import Order, refuse_not_undoable
 from coordination.runs.submission.refusals import refuse_not_landed, refuse_runs_of
-from coordination.runs.submission.structure import graph_hash
-from coordination.runs.submission.submit import by_hand, refuse_not_undoable, timeout_of
+from coordination.runs.submission.submit import Submission, submit
 from coordination.runs.submission.writes import read_change_set, seal_of
 from coordination.settings import Settings
 from coordination.text import listed
@@ -97,24 +96,26 @@ def start_retry(
             refuse_runs_of(store, landings_of(retry.ended.meta["plan_id"], retry.again))
             current = retry.within(read_change_set(store, own))
             refuse_later_work(current)
-            return submit_retry(
+            signing, two_persons = _signing_again(connection, current)
+            submission = submission_of_retry(
                 store,
-                current,
+                current.with_two_persons() if two_persons else current,
                 connection.settings,
                 on_failure=on_failure,
                 max_parallel=max_parallel,
                 file=connection.file,
-                signing=_signing_again(connection, retry),
             )
+            return submit(store, submission, signing)
 
     run_id, reply = seal_of(store, own, begin)
     follow_up(connection, run_id, reply)
     return run_id
 
 
-def _signing_again(connection: Connection, retry: RetryPlan) -> Signing | None:
-    """Return the identity that signs the retry, if the ended run was signed: a signature must cover nothing
-    that came from Redis unsigned. Raise NotTrusted where its records are not those that were signed.
+def _signing_again(connection: Connection, retry: RetryPlan) -> tuple[Signing | None, bool]:
+    """Return the identity that signs the retry, if the ended run was signed, and whether its order asked for
+    two persons: a signature must cover nothing that came from Redis unsigned. Raise NotTrusted where its
+    records are not those that were signed.
     """
     ended = retry.ended
     if connection.signing is None or connection.store.signed(ended.run_id, [HEADER]) == [None]:
@@ -123,10 +124,10 @@ def _signing_again(connection: Connection, retry: RetryPlan) -> Signing | None:
             raise NotTrusted(
                 TrustCause.UNSIGNED, message, f"start a new run: {start_again(ended.meta['plan_id'])}"
             )
-        return None
+        return None, False
     source = connection.signed_run(ended.run_id)
     source.check_records(ended.meta["brief"], ended.spec)
-    return replace(connection.signing, two_persons=source.order.two_persons)
+    return connection.signing, source.order.two_persons
 
 
 def refuse_later_work(retry: RetryPlan) -> None:
@@ -185,129 +186,86 @@ def _refuse_living(connection: Connection, pins: Mapping[str, str], without: Col
             )
 
 
-def submit_retry(
+def submission_of_retry(
     store: RunStore,
     retry: RetryPlan,
     settings: Settings,
     *,
-    on_failure: OnFailure | None,
-    max_parallel: int | None,
+    on_failure: OnFailure | None = None,
+    max_parallel: int | None = None,
     file: str = "",
-    signing: Signing | None = None,
-) -> tuple[str, Reply]:
-    """Write and seal the new run; return its id and the reply that the dispatcher must follow. `file`: the
-    digest of the file for its results. `signing`: the identity that signs its order, if the order of the
-    ended run was verified.
+) -> Submission:
+    """Return the submission of a retry. `file`: the digest of the file for its results."""
+    meta, brief, graph = retry.ended.meta, retry.ended.brief, retry.graph
+    policy = on_failure or OnFailure(meta["on_failure"])
+    refuse_not_undoable(graph.todos.values(), policy)
+    timeout = timedelta(milliseconds=int(meta["timeout_ms"])) if "timeout_ms" in meta else None
+    return Submission(
+        graph=graph,
+        order=Order(
+            strategy=Strategy(meta["strategy"]),
+            reason=f"{meta['strategy']}, as in run {retry.ended.run_id}",
+            on_failure=policy,
+            max_parallel=max_parallel or int(meta["max_parallel"]) or None,
+            actor=actor(),
+            operation="retry",
+            no_cache=brief.no_cache,
+            timeout=retry.plan.timeout or timeout,
+        ),
+        settings=settings,
+        specs=retry.again,
+        predecessors=brief.predecessors,
+        beginning=_beginning(store, retry),
+        writes=retry.writes,
+        unbroken=retry.unbroken,
+        branch_prefix=brief.branch_prefix,
+        file=file,
+    )
+
+
+def _beginning(store: RunStore, retry: RetryPlan) -> Beginning:
+    """Return where the ended run stopped, without what is executed again, and with what other runs of its
+    change set have done since.
     """
-    policy = on_failure or OnFailure(retry.ended.meta["on_failure"])
-    refuse_not_undoable((spec.todo for spec in retry.again.values()), policy)
-    store.declare(retry.capacities)
-    draft = RunDraft(store, new_run_id(), signed=signing is not None)
-    since = retry.later.keys() & set(retry.ended.brief.repo_of.values())
-    carry = read_carry(store, retry.writes.found, retry.done_since, since)
-    brief = _brief(draft.run_id, retry, carry, settings, file)
-    meta = _meta(brief, retry, carry) | {
-        "levels": len(retry.levels),
-        "on_failure": policy,
-        "max_parallel": max_parallel or int(retry.ended.meta["max_parallel"]),
-        "breakers": Policy.of(settings).words(retry.unbroken),
-        **({"file": file} if file else {}),
-    }
-    draft.meta(meta)
-    draft.levels(retry.levels)
-    for todo in retry.ended.state:
-        _write(draft, retry, carry, todo)
-    draft.set(draft.keys.tips, retry.tips)
-    draft.set(draft.keys.output, {t: json for t, json in retry.ended.output.items() if t not in retry.again})
-    draft.set(
-        draft.keys.checkpoint,
-        {t: json for t, json in retry.ended.checkpoint.items() if t in retry.unfinished},
+    old, keys = retry.ended, store.keys.run(retry.ended.run_id)
+    carried = {todo: _carried(retry, todo) for todo in old.state if todo not in retry.again}
+    completed = retry.by_hand - retry.done_since.keys()
+    moved = retry.set_back.sources
+    signed = store.redis.hmget(keys.results, list(moved.values())) if moved else []
+    here = Beginning(
+        todos=carried,
+        results_key=keys.results,
+        results={tip_field(repo): text or "" for repo, text in zip(moved, signed, strict=True)},
+        runs=(old.run_id, *old.brief.carried_from),
+        tips=retry.tips,
+        hosts=retry.pins,
+        bundles={repo: keys.bundle(repo) for repo in dict.fromkeys(old.brief.repo_of.values())},
+        set_back=old.brief.set_back | dict.fromkeys(retry.set_back.repos, old.run_id),
+        redone=old.brief.redone | dict.fromkeys(retry.set_back.todos, old.run_id),
+        facts={todo: _begun(old, todo) for todo in retry.again},
+        checkpoints={todo: text for todo, text in old.checkpoint.items() if todo in retry.unfinished},
+        by_hand=(*(todo for todo in old.brief.by_hand if todo not in retry.again), *completed),
+        done=completed,
+        decisions=_decisions(store, retry),
+        meta={name: value for name, value in old.meta.items() if name.startswith(FIELD)},
     )
-    if signing:
-        done = retry.by_hand - retry.done_since.keys()
-        brief_json = str(meta["brief"])
-        signing.write(draft, brief, brief_json, "retry", policy, two_persons=retry.two_persons, done=done)
-        draft.set(draft.keys.order, _decisions(store, retry))
-    ended = store.keys.run(retry.ended.run_id)
-    draft.copy_bundles({repo: ended.bundle(repo) for repo in {*retry.ended.brief.repo_of.values()}})
-    _copy_results(draft, store, retry)
-    carry.write(draft, retry.writes.signed)
-    return draft.run_id, draft.seal(retry.writes.taken)
+    since = {todo: spec for todo in retry.done_since if (spec := carried[todo].spec)}
+    repos = retry.later.keys() & set(old.brief.repo_of.values())
+    return here.on(at_change_set(store, retry.writes.found, since, repos))
 
 
-def _brief(run_id: str, retry: RetryPlan, carry: Carry, settings: Settings, file: str) -> RunBrief:
+def _carried(retry: RetryPlan, todo: str) -> CarriedTodo:
     old = retry.ended
-    brief = old.brief.model_copy(
-        update={
-            "run_id": run_id,
-            "file": file,
-            "agent_command": settings.agent_command,
-            "kill_grace": settings.kill_grace,
-            "carried_from": (old.run_id, *old.brief.carried_from),
-            "redone": old.brief.redone | dict.fromkeys(retry.set_back.todos, old.run_id),
-            "by_hand": (
-                *(todo for todo in old.brief.by_hand if todo not in retry.again),
-                *by_hand(spec.todo for spec in retry.again.values()),
-                *(todo for todo in retry.by_hand if todo not in carry.facts),
-            ),
-            "set_back": old.brief.set_back | dict.fromkeys(retry.set_back.repos, old.run_id),
-        }
-    )
-    return retry.writes.add_to(brief, tips={**retry.tips, **carry.tips})
-
-
-def _meta(brief: RunBrief, retry: RetryPlan, carry: Carry) -> dict[str, str | int]:
-    old = retry.ended
-    copied = {
-        name: old.meta[name]
-        for name in ("plan_id", "strategy", "two_persons", "timeout_ms", BRANCH_PREFIX)
-        if name in old.meta
-    }
-    copied |= {name: value for name, value in old.meta.items() if name.startswith(FIELD)}
-    pins = {f"{HOST}{repo}": host for repo, host in {**retry.pins, **carry.pins}.items()}
-    return {
-        **copied,
-        **timeout_of(retry.timeout),
-        **pins,
-        **retry.writes.meta,
-        "actor": actor(),
-        "brief": brief.model_dump_json(),
-        "graph": graph_hash(brief.repo_of, brief.predecessors),
-        "carried_from": old.run_id,
-    }
-
-
-def _write(draft: RunDraft, retry: RetryPlan, carry: Carry, todo: str) -> None:
-    old = retry.ended
-    state, descriptor = TodoState(old.state[todo]), old.place[todo]
-    facts: Mapping[str, str | int] = old.facts[todo]
-    spec = old.spec.get(todo, "")  # empty for a todo that was blocked from outside the plan: it stays blocked
-    if todo in retry.again:
-        before = Descriptor.parse(descriptor)
-        state, facts = (
-            TodoState.WAITING,
-            {**first_facts(retry.again[todo].todo, facts.get("expected", "")), **_begun(old, todo)},
-        )
-        descriptor, spec = (
-            descriptor_of(retry.again[todo], before.order, retry.level_of.get(todo, before.level)),
-            retry.specs[todo].model_dump_json(exclude_defaults=True),
-        )
-    elif todo in carry.facts:
-        state, facts = TodoState.SUCCEEDED, carry.facts[todo]
-    elif todo in retry.by_hand:
+    facts: Facts = old.facts[todo]
+    if todo not in old.spec:  # blocked from outside of the plan
+        return CarriedTodo(state=TodoState(old.state[todo]), facts=facts, place=old.place[todo])
+    state = TodoState(old.state[todo])
+    if todo in retry.by_hand:
         state, facts = TodoState.SUCCEEDED, {**BY_HAND, **_begun(old, todo)}
-    elif spec:
-        # a todo carried over by an earlier retry has the fact already
-        facts = {"run": old.run_id} | dict(facts)
-    draft.todo(
-        todo,
-        state,
-        descriptor,
-        facts,
-        spec=spec,
-        children=old.children.get(todo, "").split(),
-        pending=sum(before in retry.again for before in old.brief.predecessors.get(todo, ())),
-    )
+    else:  # a todo that the ended run had carried over has the fact already
+        facts = {"run": old.run_id, **facts}
+    spec = TodoSpec.model_validate_json(old.spec[todo])
+    return CarriedTodo(state=state, facts=facts, spec=spec, output=old.output.get(todo, ""))
 
 
 def _decisions(store: RunStore, retry: RetryPlan) -> dict[str, str]:
@@ -328,15 +286,3 @@ def _begun(old: EndedRun, todo: str) -> Mapping[str, str]:
     if "intent" not in facts:
         return {}
     return {"intent": facts["intent"], "begun_in": facts.get("begun_in") or facts.get("run") or old.run_id}
-
-
-def _copy_results(draft: RunDraft, store: RunStore, retry: RetryPlan) -> None:
-    """Copy the signed results of the ended run, and name the one that each tip comes from."""
-    old, moved = store.keys.run(retry.ended.run_id), retry.set_back.sources
-    draft.copy(old.results, draft.keys.results)
-    if moved:
-        results = store.redis.hmget(old.results, list(moved.values()))
-        draft.set(
-            draft.keys.results,
-            {tip_field(repo): result or "" for repo, result in zip(moved, results, strict=True)},
-        )

@@ -203,8 +203,6 @@ class Signing:
     ttl: timedelta
     ecosystem: str = ""
     """`coordination.id` of the file; empty without one."""
-    two_persons: bool = False
-    """True for a retry whose ended run asked for two persons."""
 
     def write(
         self,
@@ -214,8 +212,8 @@ class Signing:
         operation: StartKind,
         on_failure: OnFailure,
         *,
-        two_persons: bool = False,
-        done: Collection[str] = (),
+        two_persons: bool,
+        done: Collection[str],
     ) -> None:
         """Add the signed order of a written draft. `done`: todos that were completed in the file. Raises
         CoordinationError where the key cannot be used.
@@ -231,7 +229,7 @@ class Signing:
             operation=operation,
             plan=brief.plan_id,
             on_failure=on_failure.value,
-            two_persons=two_persons or self.two_persons,
+            two_persons=two_persons,
             brief=digest(brief_json),
             parts=tuple(digest(text) for name, text in fields.items() if name.startswith(PART)),
             done=tuple(sorted(done)),

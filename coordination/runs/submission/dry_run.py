@@ -34,7 +34,7 @@ from coordination.planner.graph import PlanGraph
 from coordination.planner.strategy import choose_strategy
 from coordination.rewrites import Matches
 from coordination.runs.change_sets.records import TakenOver
-from coordination.runs.submission.submit import Order
+from coordination.runs.submission.order import Order
 from coordination.runs.worker_registry import Worker, waiting_for_worker
 from coordination.sandbox import decide
 from coordination.settings import Settings

@@ -17,19 +17,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from coordination.errors import Conflict, PlanRefused
-from coordination.models import (
-    Ecosystem,
-    LandAction,
-    ManualAction,
-    NoopAction,
-    Plan,
-    QaAction,
-    RevertAction,
-    ServiceAction,
-    Todo,
-    TodoStatus,
-    Workspace,
-)
+from coordination.models import Ecosystem, Plan, Todo, TodoStatus
 from coordination.planner.blockers import Register
 from coordination.planner.checks import checks_of_plan
 from coordination.planner.gates import MILESTONE_REPO, gates_of
@@ -159,20 +147,3 @@ def _as_submitted(ecosystem: Ecosystem, names: Collection[str]) -> Ecosystem:
         for todo in ecosystem.coordination.todos
     )
     return ecosystem.with_coordination(todos=tuple(todos))
-
-
-def why_not_undoable(todo: Todo, *, in_git: bool = True) -> str:
-    """Return why nothing undoes the todo; empty where its `compensate` or the deletion of the run's branch
-    undoes it, and for approvals and manual todos, of which coord has nothing to undo.
-    """
-    if (
-        todo.compensate is not None
-        or todo.repo == MILESTONE_REPO
-        or isinstance(todo.action, NoopAction | ManualAction | LandAction | QaAction | ServiceAction)
-    ):
-        return ""
-    if isinstance(todo.action, RevertAction):
-        return "it reverts; coord land brings the change set back"
-    if todo.workspace is Workspace.IN_PLACE:
-        return "it works in place"
-    return "" if in_git else "it worked in a folder that is not a git repository"

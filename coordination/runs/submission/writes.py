@@ -77,10 +77,8 @@ class Writes:
             **{f"{BEFORE}{repo}": tip for repo, tip in self.before.items() if tip},
         }
 
-    def add_to(self, brief: RunBrief, *, tips: Mapping[str, str]) -> RunBrief:
-        """Return the brief with the facts of the change set that workers need. `tips`: repository → the
-        commit at which the run begins.
-        """
+    def add_to(self, brief: RunBrief) -> RunBrief:
+        """Return the brief with the facts of the change set that workers need."""
         built_on = tuple(run for run in self.runs if run not in brief.carried_from)
         last = next(iter((*brief.carried_from, *built_on)), "")
         again = dict.fromkeys(self.redoes, last) if last else {}
@@ -91,7 +89,6 @@ class Writes:
                 "change_set": self.found.id if self.repos or built_on else "",
                 "branch_of_set": {repo: self.branch(repo) for repo in self.repos},
                 "built_on": built_on,
-                "carried_tips": dict(tips),
                 "published": {repo: head for repo, head in published.items() if repo in self.repos},
                 "redone": brief.redone | again,
             }

@@ -167,9 +167,9 @@ ELSEWHERE = {
     "runs.maintenance.notifier.": "a program of the user: tests/integration/test_user_programs.py",
     "runs.maintenance.progress_feed.": "the same",
     "runs.run_contexts.clear_cache:": "a command that deletes cached values",
-    "runs.submission.carry._end:": "a sweep on results of another plan, of which it only reads",
-    "runs.submission.carry._read:": "the same",
-    "runs.submission.carry.at_run:": "a command that starts quality checks at the results of a run",
+    "runs.submission.beginning._end:": "a sweep on results of another plan, of which it only reads",
+    "runs.submission.beginning._read:": "the same",
+    "runs.submission.beginning.at_run:": "a command that starts quality checks at the results of a run",
     "runs.worker_registry.WorkerRegistry.replace_services:": "a host of services: "
     "tests/integration/test_services_on_a_host.py",
     "runs.write_back.keep_failure:": "results for a file that cannot be written: "

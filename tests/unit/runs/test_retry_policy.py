@@ -12,7 +12,7 @@ import pytest
 from coordination.models import Backoff, Jitter, Plan, Repo, Retry, Todo
 from coordination.runs.records import TodoSpec
 from coordination.runs.retry_policy import Again, Failure, GiveUp, decide
-from coordination.runs.submission.submit import spec_of
+from coordination.runs.submission.specs import spec_of
 from coordination.settings import Settings
 
 S = timedelta(seconds=1)

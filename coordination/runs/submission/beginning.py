@@ -1,28 +1,26 @@
-"""Determine where a new run begins: the commits and results that it takes over from a change set or an
-earlier run.
+"""Where a run begins: the results that it carries over, and the commits at which its repositories go on.
 
-`StartingPoint` has the commits of a run that builds on unlanded work and adds nothing to it. `Carry` has the
-results that a sweep takes over from its change set. A todo that is carried over has its end state in the new
-run, with its output, commit and signed result, and the run that executed it as its fact `run`. So readers of
-a run need no special case for it. Its spec comes from the file, because the signer of a run must not sign
-content that came from Redis.
+A sweep begins at its change set, checks begin at a change set or at the commits of a run, and a retry begins
+where the ended run stopped (runs/retrying). A todo that is carried over has its end state in the new run,
+with its output, commit and signed result, and the run that executed it as its fact `run`. So readers of a run
+need no special case for it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 
-from coordination.backend.keys import before_field, tip_field
-from coordination.models import Ecosystem, Plan, Todo, TodoStatus
+from coordination.backend.keys import tip_field
+from coordination.models import Ecosystem, ManualAction, Plan, Todo, TodoStatus
 from coordination.planner.blockers import NO_GATES, Register
 from coordination.planner.gates import gates_of
 from coordination.runs.change_sets.records import ChangeSet
-from coordination.runs.records import RunBrief, TodoState
+from coordination.runs.records import TodoSpec, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submission.draft import HOST, RunDraft
+from coordination.runs.submission.draft import HOST
 from coordination.trust.results import is_adoption
 
 OF_ITS_RUN = frozenset({"intent", "begun_in", "undo", "request"})
@@ -32,27 +30,86 @@ Facts = Mapping[str, str | int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carry:
-    """Results of a change set, and the commits at which its repositories go on."""
+class CarriedTodo:
+    """A todo of the run that is not executed: it has a result of an earlier run, or is blocked."""
 
-    facts: Mapping[str, Facts] = field(default_factory=dict)
-    """Todo → its facts."""
-    output: Mapping[str, str] = field(default_factory=dict)
+    facts: Facts
+    spec: TodoSpec | None = None
+    """None for a todo that is blocked from outside of the plan."""
+    place: str = ""
+    """Its descriptor, if it has no spec."""
+    state: TodoState = TodoState.SUCCEEDED
+    output: str = ""
+    """JSON; empty without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """Where a run begins. A repository without a tip begins at its base branch."""
+
+    todos: Mapping[str, CarriedTodo] = field(default_factory=dict)
+    """The todos that are not executed."""
+    results_key: str = ""
+    """The key of signed results that are taken over as well; empty without any."""
     results: Mapping[str, str] = field(default_factory=dict)
-    """Todo → its signed result; also `tip <repo>` → the one that states the tip."""
-    tips: Mapping[str, str] = field(default_factory=dict)
-    bundles: Mapping[str, str] = field(default_factory=dict)
-    """Repository → the key of the bundles with its commits."""
-    pins: Mapping[str, str] = field(default_factory=dict)
-    """Repository → the host that has its commits."""
+    """The signed results of the todos, and of `tip_field` and `before_field` of repositories."""
+    runs: tuple[str, ...] = ()
+    """The runs that made the work, newest first, other than those of the change set that the run writes."""
+    change_set: str = ""
+    """The change set that has the tips, for a run that writes none; empty where a run has them."""
 
-    def write(self, draft: RunDraft, before: Mapping[str, str]) -> None:
-        """Write all but the facts. `before`: repository → the signed result that states its tip before."""
-        draft.set(draft.keys.tips, self.tips)
-        draft.set(draft.keys.output, self.output)
-        draft.set(draft.keys.results, self.results)
-        draft.set(draft.keys.results, {before_field(repo): text for repo, text in before.items() if text})
-        draft.copy_bundles(self.bundles)
+    # By repository
+
+    tips: Mapping[str, str] = field(default_factory=dict)
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """The only host that may work there, because it has the commits."""
+    bundles: Mapping[str, str] = field(default_factory=dict)
+    """The key of the commits for other hosts."""
+    set_back: Mapping[str, str] = field(default_factory=dict)
+    """The run whose work is partly executed again: its commits beyond the tip are not used."""
+
+    # Of what is executed again
+
+    redone: Mapping[str, str] = field(default_factory=dict)
+    """Todo → the run whose result of it no longer counts, as those of earlier runs."""
+    facts: Mapping[str, Facts] = field(default_factory=dict)
+    """Facts of todos that are executed again: what a rollback of the run undoes of their earlier attempts."""
+    checkpoints: Mapping[str, str] = field(default_factory=dict)
+    """Todo → the checkpoint from which it continues."""
+    by_hand: tuple[str, ...] = ()
+    """Todos that a person has done, in addition to those with an action for persons."""
+    done: frozenset[str] = frozenset()
+    """The todos of `by_hand`, and those with an action for persons, that are completed in the file."""
+    decisions: Mapping[str, str] = field(default_factory=dict)
+    """Field of the order → the signed operation by which a person settled a todo that is carried over."""
+    meta: Mapping[str, str] = field(default_factory=dict)
+    """Further fields of the run's meta."""
+
+    def only(self, repos: Collection[str]) -> Beginning:
+        """Return the beginning in these repositories only; of a run that carries no todos over."""
+
+        def of(found: Mapping[str, str]) -> dict[str, str]:
+            return {repo: value for repo, value in found.items() if repo in repos}
+
+        signed = {field: self.results[field] for field in map(tip_field, repos) if field in self.results}
+        return replace(
+            self, tips=of(self.tips), results=signed, hosts=of(self.hosts), bundles=of(self.bundles)
+        )
+
+    def on(self, later: Beginning) -> Beginning:
+        """Return this beginning with what another one has in addition, or instead."""
+        return replace(
+            self,
+            todos={**self.todos, **later.todos},
+            results={**self.results, **later.results},
+            tips={**self.tips, **later.tips},
+            hosts={**self.hosts, **later.hosts},
+            bundles={**self.bundles, **later.bundles},
+            done=self.done | later.done,
+        )
+
+
+AT_BASE = Beginning()
 
 
 def completed(ecosystem: Ecosystem, change_set: ChangeSet, without: Collection[str] = ()) -> dict[str, Todo]:
@@ -83,24 +140,26 @@ def results_of(change_set: ChangeSet, declared: Mapping[str, Todo]) -> dict[str,
     }
 
 
-def read_carry(
-    store: RunStore, change_set: ChangeSet, todos: Mapping[str, str], repos: Iterable[str]
-) -> Carry:
-    """Return the results of these todos in the change set, and the commits at which `repos` go on. `todos`:
-    todo → its repository.
+def at_change_set(
+    store: RunStore, change_set: ChangeSet, specs: Mapping[str, TodoSpec], repos: Iterable[str]
+) -> Beginning:
+    """Return the beginning of a run that writes the change set. `specs`: the todos whose results it carries
+    over; `repos`: the other repositories that it goes on with.
 
     Where the run of a result is no longer in Redis, as after `coord plan adopt`, only the success of the todo
-    is known.
+    is known. Specs come from the file: the signer of a run must not sign content that came from Redis.
     """
+    todos = {name: spec.repo.name for name, spec in specs.items()}
     by_run = defaultdict[str, list[str]](list)
     for todo in todos:
         by_run[change_set.source[todo]].append(todo)
     goes_on = {repo: _newest(change_set, repo, todos) for repo in sorted({*repos, *todos.values()})}
-    facts, output, results = dict[str, Facts](), dict[str, str](), dict[str, str]()
+    carried, results = dict[str, CarriedTodo](), dict[str, str]()
     for run, names in by_run.items():
         facts_of, outputs, signed = _read(store, run, names)
-        facts |= {todo: _facts(change_set, run, todos[todo], facts_of.get(todo)) for todo in names}
-        output |= {todo: text for todo, text in zip(names, outputs, strict=True) if text}
+        for todo, output in zip(names, outputs, strict=True):
+            facts = _facts(change_set, run, todos[todo], facts_of.get(todo))
+            carried[todo] = CarriedTodo(facts=facts, spec=specs[todo], output=output or "")
         results |= {todo: text for todo, text in zip(names, signed, strict=True) if text}
         results |= dict(_adopted(change_set, todos, [todo for todo in names if todo not in facts_of]))
     ends = {
@@ -108,13 +167,13 @@ def read_carry(
         for repo, run in goes_on.items()
         if run or repo in change_set.open
     }
-    return Carry(
-        facts=facts,
-        output=output,
+    return Beginning(
+        todos=carried,
         results=results | {tip_field(repo): end.signed for repo, end in ends.items() if end.signed},
         tips={repo: end.tip for repo, end in ends.items() if end.tip},
         bundles=_bundles(store, change_set, goes_on, {repo: end.tip for repo, end in ends.items()}),
-        pins={repo: end.host for repo, end in ends.items() if end.host},
+        hosts={repo: end.host for repo, end in ends.items() if end.host},
+        done=frozenset(name for name, spec in specs.items() if isinstance(spec.todo.action, ManualAction)),
     )
 
 
@@ -241,82 +300,27 @@ def joined(
     return {name: waits[name] for name in order}
 
 
-@dataclass(frozen=True, kw_only=True)
-class StartingPoint:
-    """Commits at which a run begins; a repository without a tip begins at its base branch. The key of each
-    mapping is a repository.
-    """
-
-    runs: tuple[str, ...] = ()
-    """The runs that made the work, newest first."""
-    tips: Mapping[str, str] = field(default_factory=dict)
-    signed: Mapping[str, str] = field(default_factory=dict)
-    """The signed result that states the tip."""
-    hosts: Mapping[str, str] = field(default_factory=dict)
-    """The only host that may work there."""
-    bundles: Mapping[str, str] = field(default_factory=dict)
-    """The key of the commits for other hosts."""
-    change_set: str = ""
-    """The change set that has the tips; empty where a run without one has them."""
-
-    def only(self, repos: Collection[str]) -> StartingPoint:
-        """Return the starting point for these repositories only."""
-        return StartingPoint(
-            runs=self.runs,
-            tips={repo: tip for repo, tip in self.tips.items() if repo in repos},
-            signed={repo: text for repo, text in self.signed.items() if repo in repos},
-            hosts={repo: host for repo, host in self.hosts.items() if repo in repos},
-            bundles={repo: key for repo, key in self.bundles.items() if repo in repos},
-            change_set=self.change_set,
-        )
-
-    def add_to(self, brief: RunBrief) -> RunBrief:
-        """Return the brief with the commits that the run takes over."""
-        carried = {
-            "carried_from": self.runs,
-            "carried_tips": dict(self.tips),
-            "begins_with": self.change_set,
-        }
-        return brief.model_copy(update=carried) if self.runs or self.tips else brief
-
-    def write(self, draft: RunDraft) -> None:
-        """Write the tips into a draft, with the results that state them, and the commits for other hosts."""
-        draft.set(draft.keys.tips, self.tips)
-        draft.set(draft.keys.results, {tip_field(repo): text for repo, text in self.signed.items() if text})
-        draft.copy_bundles(self.bundles)
+def at_tips(store: RunStore, change_set: ChangeSet) -> Beginning:
+    """Return the tips of a change set that have not landed, for a run that does not write it."""
+    found = at_change_set(store, change_set, {}, change_set.open)
+    return replace(found, runs=change_set.runs, change_set=change_set.id)
 
 
-AT_BASE = StartingPoint()
-
-
-def at_change_set(store: RunStore, change_set: ChangeSet) -> StartingPoint:
-    """Return the tips of a change set that have not landed."""
-    carry = read_carry(store, change_set, {}, change_set.open)
-    return StartingPoint(
-        runs=change_set.runs,
-        tips=carry.tips,
-        signed={repo: carry.results.get(tip_field(repo), "") for repo in carry.tips},
-        hosts=carry.pins,
-        bundles=carry.bundles,
-        change_set=change_set.id,
-    )
-
-
-def at_run(store: RunStore, run_id: str) -> StartingPoint:
+def at_run(store: RunStore, run_id: str) -> Beginning:
     """Return the commits at which a run has left its repositories."""
     keys = store.keys.run(run_id)
     with store.redis.pipeline(transaction=True) as pipeline:
         pipeline.hgetall(keys.tips)
         pipeline.hgetall(keys.meta)
         tips, meta = pipeline.execute()
-    repos = list(tips)
-    signed = store.redis.hmget(keys.results, [tip_field(repo) for repo in repos]) if repos else []
+    fields = [tip_field(repo) for repo in tips]
+    signed = store.redis.hmget(keys.results, fields) if fields else []
     brief = store.brief(run_id)
-    return StartingPoint(
+    return Beginning(
         runs=(run_id, *brief.carried_from),
         tips=tips,
-        signed={repo: text for repo, text in zip(repos, signed, strict=True) if text},
+        results={field: text for field, text in zip(fields, signed, strict=True) if text},
         hosts={name.removeprefix(HOST): host for name, host in meta.items() if name.startswith(HOST)},
-        bundles={repo: keys.bundle(repo) for repo in repos},
+        bundles={repo: keys.bundle(repo) for repo in tips},
         change_set=brief.change_set,
     )
