@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from coordination.api import texts
 from coordination.api.parameters import AllRepos, PreviewPlan, SomeRepos, SweepIt, WithRoles, WithTags
-from coordination.api.planning import Sweep, SweepOptions
+from coordination.api.planning import DecidedSweep, Sweep, SweepOptions
 from coordination.api.run import Run
 from coordination.api.runs import Runs
 from coordination.declared import Effect, Option, operation
@@ -22,7 +21,6 @@ from coordination.models.templates import RepoOrder
 from coordination.planner.generated import command_graph, command_of
 from coordination.planner.selection import Selectors
 from coordination.runs.records import TodoState
-from coordination.runs.submission.order import decide
 from coordination.text import listed
 from coordination.tracker.records import GeneratedPlan
 from coordination.tracker.templates import campaign_template, find_template, templates_of
@@ -119,11 +117,9 @@ class Commands:
         name = "".join(secrets.choice(_LETTERS) for _ in range(4))
         records, graph = command_graph(ecosystem, chosen, command_of(words), name, timeout=timeout)
         options = SweepOptions(max_parallel=jobs)
-        order = decide(graph, settings=access.settings, max_parallel=jobs)
-        order = replace(order, operation="execute", no_change_set=True)
-        return Sweep(graph=graph, order=order, options=options, records=records)
+        return Sweep(graph=graph, options=options, operation="execute", no_change_set=True, records=records)
 
-    def make_ready(self, prepared: Sweep) -> Sweep:
+    def make_ready(self, prepared: Sweep) -> DecidedSweep:
         """Start the worker that it needs. Raises Unreachable where a repository has no worker: the run would
         wait for it for ever.
         """
@@ -141,7 +137,7 @@ class Commands:
             )
         return ready
 
-    def start(self, ready: Sweep) -> Run:
+    def start(self, ready: DecidedSweep) -> Run:
         """Start a prepared run. Raises NotAllowed."""
         return Runs(self._access).start(ready)
 

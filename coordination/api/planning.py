@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from coordination.api.parameters import PlanId
 from coordination.declared import Effect, Option, operation
@@ -289,17 +289,26 @@ class SweepOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A prepared run: its graph, order and options."""
+    """The selected todos of a run that is to be decided and started."""
 
     graph: PlanGraph
-    order: Order
     options: SweepOptions
+    operation: Literal["sweep", "execute"] = "sweep"
+    no_change_set: bool = False
+    """True if the commits of its todos belong to no change set."""
     todo: str = ""
     """The todo that `execute` runs; empty for a sweep of the plan."""
     records: Ecosystem | None = None
     """The records of a plan that is not in the file."""
     planned: Document | None = None
     """The file by which it was planned; None for a plan that is not in the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecidedSweep(Sweep):
+    """A run with the durations of earlier runs, and how it is executed."""
+
+    order: Order
 
 
 @dataclass(frozen=True, kw_only=True)

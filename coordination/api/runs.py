@@ -21,7 +21,7 @@ from coordination.api.parameters import (
     RunId,
     TodoId,
 )
-from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview, Workplaces
+from coordination.api.planning import DecidedSweep, Planner, Sweep, SweepOptions, SweepPreview, Workplaces
 from coordination.api.run import Decisions, Run
 from coordination.declared import Effect, Option, operation
 from coordination.durations import ms
@@ -165,8 +165,10 @@ class Runs(Decisions):
         graph = self._graph(plan, wanted, failed=failed, ecosystem=document.ecosystem)
         if not graph.todos:
             refuse_unrecorded(self._access, plan)
-        found = self._decided(self._naming_unlanded(graph), options or SweepOptions())
-        return replace(found, planned=document)
+        selected = Sweep(
+            graph=self._naming_unlanded(graph), options=options or SweepOptions(), planned=document
+        )
+        return self._possible(selected)
 
     def _naming_unlanded(self, graph: PlanGraph) -> PlanGraph:
         """Return the graph; where all todos are completed, with the place of work that has not landed."""
@@ -184,9 +186,14 @@ class Runs(Decisions):
         document = self._access.manager.document
         ecosystem = document.ecosystem
         graph = alone(ecosystem, TODO.get(ecosystem, todo), timeout)
-        found = self._decided(graph, options or SweepOptions())
-        order = replace(found.order, operation="execute")
-        return replace(found, todo=todo, order=order, planned=document)
+        selected = Sweep(
+            graph=graph,
+            options=options or SweepOptions(),
+            operation="execute",
+            todo=todo,
+            planned=document,
+        )
+        return self._possible(selected)
 
     def preview_sweep(
         self,
@@ -207,11 +214,11 @@ class Runs(Decisions):
         planner = Planner(self._access, discarded)
         graph = self._graph(plan, wanted, failed=failed, ecosystem=planner.ecosystem)
         graph = self._naming_unlanded(planner.with_durations(graph))
-        sweep = self._decided(graph, options or SweepOptions())
-        return planner.preview(graph, sweep.order, accept)
+        sweep = self._possible(Sweep(graph=graph, options=options or SweepOptions()))
+        return planner.preview(graph, self._decided(sweep).order, accept)
 
-    def make_ready(self, sweep: Sweep) -> Sweep:
-        """Start the worker that a sweep needs, and plan it anew with the durations of earlier runs."""
+    def make_ready(self, sweep: Sweep) -> DecidedSweep:
+        """Start the worker that a sweep needs, and decide how it is executed."""
         from coordination.api.health import unhealthy
         from coordination.backend.server_check import refuse_unfit
 
@@ -224,13 +231,9 @@ class Runs(Decisions):
             ):
                 self._access.warn(line)
             graph = sweep.graph.with_learned(connection.reader.learned(sweep.graph.unknown))
-        if not graph.learned:
-            return replace(sweep, graph=graph)
-        order = self._decided(graph, sweep.options).order
-        kept = {name: getattr(sweep.order, name) for name in ("operation", "no_change_set")}
-        return replace(sweep, graph=graph, order=replace(order, **kept))
+        return self._decided(replace(sweep, graph=graph))
 
-    def start(self, sweep: Sweep, accept: Collection[str] = ()) -> Run:
+    def start(self, sweep: DecidedSweep, accept: Collection[str] = ()) -> Run:
         """Start a prepared run. Raises Conflict; NotLanded; NotAllowed."""
         from coordination.api.changes import rebuild_unrecorded
         from coordination.runs.control import starting
@@ -248,7 +251,7 @@ class Runs(Decisions):
             run_id = starting.start_run(
                 connection, ecosystem, graph, order, accept, refuse_stale=lambda: self._refuse_stale(sweep)
             )
-        name, subject = order.operation, sweep.todo or graph.plan.id
+        name, subject = sweep.operation, sweep.todo or graph.plan.id
         arguments = {**vars(sweep.options), "strategy": order.strategy, "overrides": order.overrides}
         self._access.announce(name, subject, run=run_id, repos=sorted(graph.repos), data=arguments)
         return Run(self._access, run_id)
@@ -264,7 +267,7 @@ class Runs(Decisions):
             refuse_reopened(planned.ecosystem, present, sweep.graph.plan, sweep.graph.todos)
 
     def _check_start(self, sweep: Sweep) -> None:
-        self._access.authority.check(sweep.order.operation, sweep.graph.repos)
+        self._access.authority.check(sweep.operation, sweep.graph.repos)
 
     def workplaces(self, repos: Collection[str], max_parallel: int | None = None) -> Workplaces:
         """Return where todos of these repositories can run at present."""
@@ -297,12 +300,26 @@ class Runs(Decisions):
             wanted = replace(wanted, failed=self._failed_of(plan))
         return build(ecosystem, plan, wanted)
 
-    def _decided(self, graph: PlanGraph, options: SweepOptions) -> Sweep:
+    def _possible(self, sweep: Sweep) -> Sweep:
+        """Return the sweep. Raise PlanRefused for a todo that can never be executed."""
+        from coordination.runs.submission.order import refuse_impossible
+
+        refuse_impossible(sweep.graph, sweep.options.on_failure, self._access.settings)
+        return sweep
+
+    def _decided(self, sweep: Sweep) -> DecidedSweep:
         from coordination.runs.submission.order import decide
 
-        at_once = self._access.at_once(graph.repos, options.max_parallel or graph.plan.max_parallel)
-        order = decide(graph, settings=self._access.settings, at_once=at_once, **vars(options))
-        return Sweep(graph=graph, order=order, options=options)
+        graph, options = sweep.graph, sweep.options
+        order = decide(
+            graph,
+            settings=self._access.settings,
+            at_once=self._access.at_once(graph.repos, options.max_parallel or graph.plan.max_parallel),
+            operation=sweep.operation,
+            no_change_set=sweep.no_change_set,
+            **vars(options),
+        )
+        return DecidedSweep(**vars(sweep), order=order)
 
     def _failed_of(self, plan: str) -> tuple[str, ...]:
         """Return the todos of the plan's latest run that began and did not succeed."""

@@ -10,12 +10,11 @@ from coordination.api import texts
 from coordination.api.health import end_recoveries
 from coordination.api.run import Run
 from coordination.declared import Effect, Option, operation
-from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, Unreachable
-from coordination.models import Service, ServiceStep, Strategy
+from coordination.models import Service, ServiceStep
 from coordination.runs.control.starting import start_generated
 from coordination.runs.run_kinds import SERVICE
-from coordination.runs.submission.order import Order
+from coordination.runs.submission.order import order_of_generated
 from coordination.runs.submission.submit import NO_HOSTS
 from coordination.runs.views.records import RunView
 from coordination.services.graph import Phase, select
@@ -187,15 +186,7 @@ class Services:
         graph, step = prepared.graph, prepared.step
         self._access.authority.check(SERVICE, graph.repos)
         self._access.start_worker(graph.repos)
-        order = Order(
-            strategy=Strategy.DATAFLOW,
-            reason="dataflow, as for all services",
-            on_failure=graph.plan.on_failure,
-            max_parallel=None,
-            actor=actor(),
-            operation=SERVICE,
-            optional=prepared.optional,
-        )
+        order = order_of_generated(graph.plan, SERVICE, optional=prepared.optional)
         with self._access.reached() as connection:
             if step is ServiceStep.STOP:
                 end_recoveries(connection, {one.name for one in prepared.members})

@@ -6,13 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from coordination.environment import actor
 from coordination.errors import NotFound, PlanRefused, UsageError
 from coordination.models import (
     CheckKind,
     Ecosystem,
     OnFailure,
-    Strategy,
     Todo,
 )
 from coordination.planner.checks import CheckGenerator, unchecked
@@ -21,7 +19,7 @@ from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.control.starting import start_generated
 from coordination.runs.run_kinds import QA
 from coordination.runs.submission.beginning import AT_BASE, Beginning, at_run, at_tips
-from coordination.runs.submission.order import Order
+from coordination.runs.submission.order import order_of_generated
 from coordination.runs.views.run_list import OF_TODOS
 from coordination.text import did_you_mean, listed, require_known
 
@@ -114,15 +112,7 @@ def checks_graph(ecosystem: Ecosystem, subject: str, todos: Iterable[Todo]) -> t
 
 def start(connection: Connection, prepared: PreparedChecks) -> str:
     """Start the run; return its id. Raises Conflict where workers have another version of coord."""
-    order = Order(
-        strategy=Strategy.DATAFLOW,
-        reason="dataflow, as for all checks",
-        on_failure=OnFailure.CONTINUE,
-        max_parallel=None,
-        actor=actor(),
-        operation=QA,
-        no_cache=prepared.options.no_cache,
-    )
+    order = order_of_generated(prepared.graph.plan, QA, no_cache=prepared.options.no_cache)
     return start_generated(
         connection, prepared.records, prepared.graph, order, alone=False, beginning=prepared.beginning
     )

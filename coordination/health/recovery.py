@@ -21,7 +21,6 @@ from coordination.models import (
     ServiceAction,
     ServiceStep,
     ShellAction,
-    Strategy,
     Todo,
     Workspace,
     generated_id,
@@ -31,7 +30,7 @@ from coordination.runs.connection import Connection
 from coordination.runs.control.starting import start_generated
 from coordination.runs.records import RunStatus
 from coordination.runs.run_kinds import RECOVER, SERVICE
-from coordination.runs.submission.order import Order
+from coordination.runs.submission.order import order_of_generated
 
 logger = logging.getLogger(__name__)
 
@@ -68,15 +67,7 @@ class RecoveryRuns:
             repos=(subject.repo,),
             on_failure=OnFailure.CONTINUE,
         )
-        order = Order(
-            strategy=Strategy.DATAFLOW,
-            reason="dataflow, as for all recoveries",
-            on_failure=OnFailure.CONTINUE,
-            max_parallel=None,
-            actor=ACTOR,
-            operation=SERVICE if todo else "execute",
-            no_change_set=True,
-        )
+        order = order_of_generated(graph.plan, SERVICE if todo else "execute", actor=ACTOR)
         hosts = {one.repo: one.host for one in self._services() if todo and one.name == subject.name}
         return start_generated(self._open(), records, graph, order, alone=True, hosts=hosts)
 

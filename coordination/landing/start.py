@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from coordination.environment import actor
 from coordination.errors import NotFound
 from coordination.forges.connect import with_token
 from coordination.landing.completed import (
@@ -29,14 +28,14 @@ from coordination.landing.rules import (
     repo_options,
 )
 from coordination.landing.ways import refuse_unready
-from coordination.models import Ecosystem, Strategy, generated_id
+from coordination.models import Ecosystem, generated_id
 from coordination.runs.change_sets.records import ChangeSet, CheckResult, read_result
 from coordination.runs.change_sets.store import ChangeSets, plans_of
 from coordination.runs.control.starting import start_generated
 from coordination.runs.overrides import accepting, naming
 from coordination.runs.run_kinds import LAND, QA, REVERT
 from coordination.runs.submission.lineage import refuse_other_plan, work_of_another
-from coordination.runs.submission.order import Order
+from coordination.runs.submission.order import order_of_generated
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
@@ -208,13 +207,9 @@ def start(connection: Connection, prepared: PreparedLanding) -> str:
     """
     assert prepared.graph is not None
     assert prepared.records is not None
-    order = Order(
-        strategy=Strategy.DATAFLOW,
-        reason="dataflow, as in every landing",
-        on_failure=prepared.graph.plan.on_failure,
-        max_parallel=None,
-        actor=actor(),
-        operation=prepared.kind,
+    order = order_of_generated(
+        prepared.graph.plan,
+        prepared.kind,
         overrides=prepared.overrides,
         lands=prepared.landing.change_sets if prepared.landing.plans else (),
     )

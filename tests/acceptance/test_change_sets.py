@@ -354,7 +354,8 @@ def test_a_sweep_that_was_planned_before_a_discard_does_not_run_without_the_disc
     testbed.file.write_text(yaml.safe_dump(file))
 
     with Coord(testbed.file) as coord:
-        planned = [coord.runs.prepare_sweep(PLAN), coord.runs.prepare_execute("T2")]
+        prepared = [coord.runs.prepare_sweep(PLAN), coord.runs.prepare_execute("T2")]
+        planned = [coord.runs.make_ready(sweep) for sweep in prepared]
         testbed.ok("plan", "discard", PLAN, "--yes")
         for sweep in planned:
             with pytest.raises(Conflict, match="T1"):

@@ -16,6 +16,7 @@ from coordination.environment import actor
 from coordination.errors import LockTimeout
 from coordination.locks.request import START
 from coordination.models import Ecosystem, Signatures
+from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
 from coordination.runs.control.signing import sign_operation
@@ -32,7 +33,7 @@ from coordination.runs.submission.refusals import (
     refuse_not_landed,
     refuse_runs_of,
 )
-from coordination.runs.submission.submit import NO_HOSTS, submission_of, submit
+from coordination.runs.submission.submit import NO_HOSTS, Submission, submission_of, submit
 from coordination.runs.submission.writes import (
     MOVED,
     NO_WRITES,
@@ -52,6 +53,45 @@ START_TTL = timedelta(minutes=1)
 """Longer than writing a large run takes."""
 
 
+def start(
+    connection: Connection,
+    decide: Callable[[ChangeSet], Submission | None],
+    *,
+    todos: Collection[str] = (),
+    plans: Collection[str] = (),
+    change_set: str = "",
+    alone: bool = True,
+    check: Callable[[], None] = lambda: None,
+) -> str:
+    """Start a run; return its id. Every run starts here.
+
+    `decide`: returns the run, by the change set that it writes; None where that has moved since `check`. It
+    is called while nothing else starts. `todos`: raise Conflict where another run executes one of them;
+    `plans`: where a run of one of these plans is live. `alone`: False for a run that nothing can be in the
+    way of. `check`: raises for what takes long to find out; called before, without the lock.
+
+    Raise Conflict also where another run writes the change set, or where workers have another version of
+    coord or another ecosystem.
+    """
+    check_redis(connection)
+    store = connection.store
+
+    def begin() -> tuple[str, Reply]:
+        check()
+        with start_lock(connection) if alone else nullcontext():
+            submission = decide(read_change_set(store, change_set))
+            if submission is None:
+                return "", Reply(word=MOVED)
+            if alone:
+                refuse_runs_of(store, plans)
+                refuse_conflicts(connection, todos)
+            return submit(store, submission, connection.signing if submission.may_be_signed else None)
+
+    run_id, reply = seal_of(store, change_set, begin)
+    follow_up(connection, run_id, reply)
+    return run_id
+
+
 def start_run(
     connection: Connection,
     ecosystem: Ecosystem,
@@ -61,38 +101,35 @@ def start_run(
     *,
     refuse_stale: Callable[[], None] = lambda: None,
 ) -> str:
-    """Start a run; return its id. `accepted`: completed todos whose results a person declares to be landed,
-    or the run's own change set, though another plan of its id has made it. `refuse_stale`: raises where the
-    graph is not that of the file any more; called while no change set can be discarded.
+    """Start a run of todos of the file; return its id. `accepted`: completed todos whose results a person
+    declares to be landed, or the run's own change set, though another plan of its id has made it.
+    `refuse_stale`: raises where the graph is not that of the file any more; called while no change set can be
+    discarded.
 
-    Raise Conflict where another run executes one of these todos, where another plan has made its change set,
-    or where workers have another version of coord or another ecosystem; NotLanded where the result of a
-    completed predecessor is not in its base branch.
+    Raise as `start` does, Conflict where another plan has made its change set, and NotLanded where the result
+    of a completed predecessor is not in its base branch.
     """
-    check_redis(connection)
-    store, own = connection.store, "" if order.no_change_set else change_set_of(graph.plan.id, graph.todos)
+    store, settings = connection.store, connection.settings
+    own = "" if order.no_change_set else change_set_of(graph.plan.id, graph.todos)
+    known = frozenset[str]()
 
-    def begin() -> tuple[str, Reply]:
+    def check() -> None:
+        nonlocal known
         sets = ChangeSets(store).read_all()
         if own in sets:
+            known = frozenset(sets[own].source)
             refuse_of_sweep(store, ecosystem, sets[own], accepted)
         check_landed(connection, ecosystem, graph, sets, accepted)
-        with start_lock(connection):
-            refuse_conflicts(connection, graph.todos)
-            refuse_runs_of(store, landings_of(graph.plan.id, graph.todos))
-            refuse_stale()
-            found = read_change_set(store, own)
-            if own in sets and not sets[own].source.keys() <= found.source.keys():
-                return "", Reply(word=MOVED)
-            writes = writes_of(found, graph.todos, connection.settings.branch_prefix) if own else NO_WRITES
-            submission = submission_of(
-                store, graph, ecosystem, connection.settings, order, connection.file, writes=writes
-            )
-            return submit(store, submission, connection.signing)
 
-    run_id, reply = seal_of(store, own, begin)
-    follow_up(connection, run_id, reply)
-    return run_id
+    def decide(found: ChangeSet) -> Submission | None:
+        refuse_stale()
+        if not known <= found.source.keys():
+            return None
+        writes = writes_of(found, graph.todos, settings.branch_prefix) if own else NO_WRITES
+        return submission_of(store, graph, ecosystem, settings, order, connection.file, writes=writes)
+
+    plans = landings_of(graph.plan.id, graph.todos)
+    return start(connection, decide, todos=graph.todos, plans=plans, change_set=own, check=check)
 
 
 def start_generated(
@@ -106,24 +143,20 @@ def start_generated(
     hosts: Mapping[str, str] = NO_HOSTS,
     beginning: Beginning = AT_BASE,
 ) -> str:
-    """Start a run of todos that no file has: of a landing, services, or checks. Return its id.
+    """Start a run of todos that no file has: of a landing, services, or checks. Return its id. Raise as
+    `start` does.
 
-    `alone`: raise Conflict where another run executes one of the todos; a run of checks may run beside it.
-    `change_sets`: those that it lands or reverts; raise Conflict where a run of such a plan, or another
-    landing of it, is live. `hosts`: repository → the host of its work.
+    `alone`: False for a run of checks, which may run beside others. `change_sets`: those that it lands or
+    reverts; raise Conflict where a run of such a plan, or another landing of it, is live. `hosts`:
+    repository → the host of its work.
     """
-    check_redis(connection)
-    with start_lock(connection) if alone else nullcontext():
-        if change_sets:
-            names = {name for one in change_sets for name in (one, *landings_of(one))}
-            refuse_runs_of(connection.store, names)
-        if alone:
-            refuse_conflicts(connection, {*graph.todos, *change_sets})
+
+    def decide(_: ChangeSet) -> Submission:
         store, settings = connection.store, connection.settings
-        submission = submission_of(store, graph, ecosystem, settings, order, hosts=hosts, beginning=beginning)
-        run_id, reply = submit(store, submission, connection.signing)
-    follow_up(connection, run_id, reply)
-    return run_id
+        return submission_of(store, graph, ecosystem, settings, order, hosts=hosts, beginning=beginning)
+
+    plans = {name for one in change_sets for name in (one, *landings_of(one))}
+    return start(connection, decide, todos={*graph.todos, *change_sets}, plans=plans, alone=alone)
 
 
 def check_landed(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from coordination.backend.keys import tip_field
-from coordination.backend.steps.run import Reply
-from coordination.environment import actor
 from coordination.errors import Conflict, NotTrusted, PlanRefused, TrustCause
 from coordination.models import Ecosystem, OnFailure, Signatures, Strategy
+from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
 from coordination.runs.control.named_checkpoints import FIELD
-from coordination.runs.control.starting import check_redis, follow_up, refuse_conflicts, start_lock
+from coordination.runs.control.starting import start
 from coordination.runs.records import Descriptor, TodoSpec, TodoState
 from coordination.runs.retrying.ended import EndedRun, read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
@@ -21,14 +21,12 @@ from coordination.runs.run_kinds import is_landing, is_of_checks, is_of_services
 from coordination.runs.signed.orders import HEADER, operation_field
 from coordination.runs.store import RunStore
 from coordination.runs.submission.beginning import Beginning, CarriedTodo, Facts, at_change_set
-from coordination.runs.submission.draft import Signing
 from coordination.runs.submission.order import Order, refuse_not_undoable
-from coordination.runs.submission.refusals import refuse_not_landed, refuse_runs_of
-from coordination.runs.submission.submit import Submission, submit
-from coordination.runs.submission.writes import read_change_set, seal_of
+from coordination.runs.submission.refusals import refuse_not_landed
+from coordination.runs.submission.submit import Submission
 from coordination.settings import Settings
 from coordination.text import listed
-from coordination.trust.orders import OperationKind
+from coordination.trust.orders import OperationKind, RunOrder
 
 MANUAL = "manual"
 """Kind of a milestone or manual todo in its descriptor."""
@@ -84,38 +82,34 @@ def start_retry(
     max_parallel: int | None = None,
 ) -> str:
     """Start a retry; return the id of the new run. Raise Conflict as `start_run` does."""
-    check_redis(connection)
-    store, own = connection.store, retry.writes.found.id
-    sets = ChangeSets(store).read_all()
-    refuse_not_landed(store, connection.registry, retry.bases, sets=sets)
+    store, plan_id = connection.store, retry.ended.meta["plan_id"]
 
-    def begin() -> tuple[str, Reply]:
-        with start_lock(connection):
-            refuse_again(store, retry.ended)
-            refuse_conflicts(connection, retry.again)
-            refuse_runs_of(store, landings_of(retry.ended.meta["plan_id"], retry.again))
-            current = retry.within(read_change_set(store, own))
-            refuse_later_work(current)
-            signing, two_persons = _signing_again(connection, current)
-            submission = submission_of_retry(
-                store,
-                current.with_two_persons() if two_persons else current,
-                connection.settings,
-                on_failure=on_failure,
-                max_parallel=max_parallel,
-                file=connection.file,
-            )
-            return submit(store, submission, signing)
+    def check() -> None:
+        sets = ChangeSets(store).read_all()
+        refuse_not_landed(store, connection.registry, retry.bases, sets=sets)
 
-    run_id, reply = seal_of(store, own, begin)
-    follow_up(connection, run_id, reply)
-    return run_id
+    def decide(found: ChangeSet) -> Submission:
+        refuse_again(store, retry.ended)
+        current = retry.within(found)
+        refuse_later_work(current)
+        order = _signed_order(connection, retry)
+        submission = submission_of_retry(
+            store,
+            current.with_two_persons() if order and order.two_persons else current,
+            connection.settings,
+            on_failure=on_failure,
+            max_parallel=max_parallel,
+            file=connection.file,
+        )
+        return replace(submission, may_be_signed=order is not None)
+
+    plans, own = landings_of(plan_id, retry.again), retry.writes.found.id
+    return start(connection, decide, todos=retry.again, plans=plans, change_set=own, check=check)
 
 
-def _signing_again(connection: Connection, retry: RetryPlan) -> tuple[Signing | None, bool]:
-    """Return the identity that signs the retry, if the ended run was signed, and whether its order asked for
-    two persons: a signature must cover nothing that came from Redis unsigned. Raise NotTrusted where its
-    records are not those that were signed.
+def _signed_order(connection: Connection, retry: RetryPlan) -> RunOrder | None:
+    """Return the signed order of the ended run; None where it has none, or this process does not sign. Raise
+    NotTrusted where the run's records are not those that were signed.
     """
     ended = retry.ended
     if connection.signing is None or connection.store.signed(ended.run_id, [HEADER]) == [None]:
@@ -124,10 +118,10 @@ def _signing_again(connection: Connection, retry: RetryPlan) -> tuple[Signing | 
             raise NotTrusted(
                 TrustCause.UNSIGNED, message, f"start a new run: {start_again(ended.meta['plan_id'])}"
             )
-        return None, False
+        return None
     source = connection.signed_run(ended.run_id)
     source.check_records(ended.meta["brief"], ended.spec)
-    return connection.signing, source.order.two_persons
+    return source.order
 
 
 def refuse_later_work(retry: RetryPlan) -> None:
@@ -207,7 +201,6 @@ def submission_of_retry(
             reason=f"{meta['strategy']}, as in run {retry.ended.run_id}",
             on_failure=policy,
             max_parallel=max_parallel or int(meta["max_parallel"]) or None,
-            actor=actor(),
             operation="retry",
             no_cache=brief.no_cache,
             timeout=retry.plan.timeout or timeout,

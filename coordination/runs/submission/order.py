@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coordination.environment import actor
 from coordination.errors import PlanRefused
@@ -17,6 +17,7 @@ from coordination.models import (
     ManualAction,
     NoopAction,
     OnFailure,
+    Plan,
     QaAction,
     RevertAction,
     ServiceAction,
@@ -42,8 +43,8 @@ class Order:
     reason: str
     """The reason for the strategy, as a sentence."""
     on_failure: OnFailure
-    max_parallel: int | None
-    actor: str
+    max_parallel: int | None = None
+    actor: str = field(default_factory=actor)
     operation: StartKind = "sweep"
     remaining: Mapping[str, float] = field(default_factory=dict)
     """Hours from each todo to the end, by which ready todos are ranked; if empty, the longest path counts."""
@@ -71,11 +72,11 @@ def decide(
     at_once: int | None = None,
     no_cache: bool = False,
     timeout: timedelta | None = None,
+    operation: StartKind = "sweep",
+    no_change_set: bool = False,
 ) -> Order:
     """Return how the run will be executed: by the arguments, else by the plan's fields. `at_once`: how many
     of its todos the workers can execute at once; None: by the settings.
-
-    Raise PlanRefused, before anything is written, for a todo that would fail later.
     """
     limit = max_parallel or graph.plan.max_parallel
     choice = choose_strategy(
@@ -84,19 +85,36 @@ def decide(
         margin=settings.levels_margin,
         strategy=strategy,
     )
-    order = Order(
+    return Order(
         strategy=choice.strategy,
         reason=choice.reason,
         on_failure=on_failure or graph.plan.on_failure,
         max_parallel=limit,
-        actor=actor(),
         remaining=choice.remaining if choice.strategy is Strategy.DATAFLOW else {},
         no_cache=no_cache,
         timeout=timeout or graph.plan.timeout,
+        operation=operation,
+        no_change_set=no_change_set,
     )
-    refuse_not_undoable(graph.todos.values(), order.on_failure)
+
+
+def order_of_generated(plan: Plan, operation: StartKind, **more: Any) -> Order:
+    """Return the order of a run of todos that coord makes itself."""
+    return Order(
+        strategy=Strategy.DATAFLOW,
+        reason="dataflow, as for all todos that coord makes",
+        on_failure=plan.on_failure,
+        operation=operation,
+        **more,
+    )
+
+
+def refuse_impossible(graph: PlanGraph, on_failure: OnFailure | None, settings: Settings) -> None:
+    """Raise PlanRefused for a todo that can never be executed, or not under this policy. `on_failure`: None
+    for that of the plan.
+    """
+    refuse_not_undoable(graph.todos.values(), on_failure or graph.plan.on_failure)
     refuse_without_agent(graph.todos.values(), settings)
-    return order
 
 
 def refuse_not_undoable(todos: Iterable[Todo], on_failure: OnFailure) -> None:

@@ -72,6 +72,10 @@ class Submission:
     branch_prefix: str = OWN_BRANCHES
     file: str = ""
     """Digest of the file for its results."""
+    may_be_signed: bool = True
+    """False for the retry of a run without a signed order: a signature covers nothing that came from Redis
+    unsigned.
+    """
 
     @cached_property
     def depth(self) -> Mapping[str, int]:
