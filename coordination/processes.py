@@ -110,6 +110,16 @@ def _identity(found: ProcessInfo) -> str:
     return f"{_BOOT_ID.read_text().strip()}:{found.started}" if ON_LINUX else found.started
 
 
+def has_ended(child: int) -> bool:
+    """Return whether a child of this process has ended, without reaping it: until then no other process
+    or group gets its number. Raises ChildProcessError if it is no child, or was reaped.
+    """
+    if hasattr(os, "waitid"):
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    found = look(child)  # macOS with Python before 3.13
+    return found is not None and found.is_zombie
+
+
 def kill_group(group: int) -> None:
     """Kill a process group. A group that has ended is no error; macOS reports "not permitted" for zombies."""
     with suppress(ProcessLookupError, PermissionError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -365,7 +364,7 @@ class TrustAdministration:
         """
         from coordination.runs.maintenance.notifier import BREAK_GLASS, NEXT, environment_of, line_of
         from coordination.terminal import spelled
-        from coordination.user_program import call
+        from coordination.user_program import NotStarted, run
 
         notice = {
             "event": BREAK_GLASS,
@@ -376,15 +375,11 @@ class TrustAdministration:
         }
         command = self._access.settings.notify_command
         assert command is not None
-        why = call(
-            command,
-            line_of(notice),
-            environment_of(notice),
-            timeout_s=NOTIFY_S,
-            grace_s=1.0,
-            stopping=threading.Event(),
-            stop_within_s=1.0,
-        )
+        data, variables = line_of(notice), environment_of(notice)
+        try:
+            why = run(command, variables, given=data, timeout_s=NOTIFY_S, grace_s=1.0).failure
+        except NotStarted as error:
+            why = str(error)
         if why:
             self._access.warn(f"notify_command failed, so notify somebody yourself: {why}")
 

@@ -1,8 +1,7 @@
 """Run a command and check its exit code and output.
 
-The command gets its own process group, which is killed as a whole on timeout, on cancellation, and after the
-command has ended, so that a check leaves no processes behind. Its output, stdout and stderr combined, may
-have any length; kept are the last lines for the message, and the part that is searched for a pattern.
+Its output, stdout and stderr combined, may have any length; kept are the last lines for the message, and the
+part that is searched for a pattern.
 
 The pattern is searched in a process of its own, which can be killed if the pattern backtracks for ever; in a
 thread it could not be stopped, and would block all other threads. The process costs 25 ms.
@@ -11,32 +10,22 @@ thread it could not be stopped, and would block all other threads. The process c
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from threading import Event, Thread
-from typing import IO
+from threading import Event
 
-from coordination.environment import without_ours
-from coordination.models import Command, argv_of
-from coordination.processes import kill_group
+from coordination import user_program
+from coordination.models import Command
 
-POLL_S = 0.02
-"""Polling interval of a running command; 8 at once use 1 % of a core."""
-DRAIN_S = 1.0
-"""Seconds to wait for the end of the output, which a process that left the group may keep open."""
 SEARCH_S = 2.0
 """Minimal time for the search of a pattern, however short the command's timeout is."""
 LONGEST_LINE = 1024 * 1024
 KEPT_LINES = 20
-CHUNK = 64 * 1024
 
 
 @dataclass(kw_only=True)
@@ -81,10 +70,6 @@ class CommandResult:
         return self.output.searched is not None and self.output.searched.cut
 
 
-class NotStarted(Exception):
-    """The command does not exist or may not be executed."""
-
-
 def run(
     command: Command,
     *,
@@ -98,55 +83,22 @@ def run(
     """
     stopped = stopped or Event()
     output = Output(searched=SearchedOutput() if pattern is not None else None)
-    code = _run(argv_of(command), folder, timeout, output, stopped)
-    if pattern is None or output.searched is None or code != 0:
-        return CommandResult(code=code, output=output)
+    ended = user_program.run(
+        command,
+        folder=folder,
+        output=output.take,
+        joined=True,
+        timeout_s=timeout.total_seconds(),
+        stopping=stopped,
+    )
+    output.end()
+    if pattern is None or output.searched is None or ended.code != 0:
+        return CommandResult(code=ended.code, output=output)
     until = time.monotonic() + max(timeout.total_seconds(), SEARCH_S)
     matches = fits_a_line(pattern, output.searched.text(), until=until, stopped=stopped)
-    return CommandResult(code=code, output=output, matches=matches)
+    return CommandResult(code=ended.code, output=output, matches=matches)
 
 
-def _run(argv: Sequence[str], folder: Path, timeout: timedelta, output: Output, stopped: Event) -> int | None:
-    try:
-        process = subprocess.Popen(
-            argv,
-            cwd=folder,
-            env=without_ours(os.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        raise NotStarted(f"{argv[0]} cannot be run: {getattr(error, 'strerror', None) or error}") from error
-    assert process.stdout is not None
-    reader = Thread(target=_read, args=(process.stdout, output), daemon=True)
-    reader.start()
-    try:
-        ended = _wait(process, timeout, stopped)
-    finally:
-        kill_group(process.pid)
-        process.wait()
-        reader.join(DRAIN_S)
-    return process.returncode if ended else None
-
-
-def _read(stream: IO[bytes], output: Output) -> None:
-    with stream:
-        while chunk := os.read(stream.fileno(), CHUNK):
-            output.take(chunk)
-    output.end()
-
-
-def _wait(process: subprocess.Popen[bytes], timeout: timedelta, stopped: Event) -> bool:
-    until = time.monotonic() + timeout.total_seconds()
-    while process.poll() is None:
-        if time.monotonic() > until or stopped.wait(POLL_S):
-            return False
-    return True
-
-
-SEARCH_POLL_S = 0.05
 HALF = 4 * 1024 * 1024
 """Bytes of output that are searched, from the start and from the end each."""
 SEARCH = """\
@@ -156,7 +108,7 @@ search = re.compile(json.loads(sys.stdin.buffer.readline())).search
 lines += [rest.rstrip("\\r")] if rest else []
 sys.exit(10 if any(map(search, dict.fromkeys(lines))) else 11)
 """
-MATCH_BY_EXIT_CODE = {10: True, 11: False}
+MATCH_BY_EXIT_CODE: Mapping[int | None, bool] = {10: True, 11: False}
 
 
 @dataclass(kw_only=True)
@@ -187,28 +139,10 @@ def fits_a_line(pattern: str, text: bytes, *, until: float, stopped: Event) -> b
     cancellation.
     """
     message = json.dumps(pattern).encode() + b"\n" + text
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", SEARCH],
-        env=without_ours(os.environ),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    ended = user_program.run(
+        (sys.executable, "-I", "-S", "-c", SEARCH),
+        given=message,
+        timeout_s=max(until - time.monotonic(), 0.0),
+        stopping=stopped,
     )
-    assert process.stdin is not None
-    Thread(target=_feed, args=(process.stdin, message), daemon=True).start()
-    try:
-        while time.monotonic() < until and not stopped.is_set():
-            with suppress(subprocess.TimeoutExpired):
-                return MATCH_BY_EXIT_CODE.get(process.wait(SEARCH_POLL_S))
-    finally:
-        process.kill()
-        process.wait()
-    return None
-
-
-def _feed(stdin: IO[bytes], data: bytes) -> None:
-    """Write the input in a thread, because `communicate` cannot resume after a timeout (CPython drops the
-    rest of the input).
-    """
-    with suppress(OSError), stdin:  # the process was killed
-        stdin.write(data)
+    return MATCH_BY_EXIT_CODE.get(ended.code)

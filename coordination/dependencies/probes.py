@@ -24,7 +24,7 @@ from typing import Any
 
 import httpx2
 
-from coordination.dependencies.command import CommandResult, NotStarted, run
+from coordination.dependencies.command import CommandResult, run
 from coordination.dependencies.constraints import EXAMPLES, Rules, read
 from coordination.dependencies.records import (
     CheckVerdict,
@@ -37,6 +37,7 @@ from coordination.dependencies.records import (
 from coordination.errors import UsageError
 from coordination.models import Command, Dependency, Validation
 from coordination.text import pattern_mistake
+from coordination.user_program import NotStarted
 
 TIMEOUT = timedelta(seconds=30)
 LONGEST = timedelta(days=1)

@@ -35,7 +35,7 @@ from coordination.environment import without_ours
 from coordination.models import FileProbe, Probe, Restart, Validation, argv_of
 from coordination.operations.supervision import LIMIT, WINDOW_S, delay_s
 from coordination.operations.supervision import Restart as End
-from coordination.processes import kill_group
+from coordination.processes import has_ended, kill_group
 from coordination.sandbox import NoSandbox
 from coordination.services.confined import Started, remove, terminate
 from coordination.services.host import DesiredService, ServiceState, ServiceStatus
@@ -340,7 +340,7 @@ class Runner(BackgroundService):
         else:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(record.pid, signal.SIGTERM)
-        wait_until(lambda: not alive(record), self.desired.service.stop_grace.total_seconds())
+        wait_until(lambda: _has_ended(record), self.desired.service.stop_grace.total_seconds())
         self._kill(record)
 
     @staticmethod
@@ -374,12 +374,20 @@ def _await_end(pid: int, notify: Callable[[], None]) -> None:
     notify()
 
 
+def _has_ended(record: Record) -> bool:
+    """Return whether the process has ended. A child is not reaped, so its group can still be killed."""
+    try:
+        return has_ended(record.pid)
+    except ChildProcessError:  # it was adopted
+        return not alive(record)
+
+
 def _exit_code(pid: int) -> int | None:
     """Return the exit code of an ended child, after killing the rest of its process group; None for a process
-    that lives or is no child. Until the child is reaped, no other process can get its pid.
+    that lives or is no child.
     """
     try:
-        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if not has_ended(pid):
             return None
         kill_group(pid)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

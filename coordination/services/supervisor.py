@@ -33,7 +33,7 @@ from threading import Event
 from typing import Any
 
 from coordination.backend.daemon import Daemon, alive
-from coordination.dependencies.command import CommandResult, NotStarted, run
+from coordination.dependencies.command import CommandResult, run
 from coordination.dependencies.records import unsatisfied
 from coordination.environment import hide_process
 from coordination.errors import CoordinationError
@@ -47,6 +47,7 @@ from coordination.services.host import (
     journal_lines,
 )
 from coordination.services.runner import ORDER, SETTLED_S, Report, Runner
+from coordination.user_program import NotStarted
 
 logger = logging.getLogger(__name__)
 

@@ -222,7 +222,8 @@ def _unchecked(milestone: MilestoneStanding) -> Iterator[str]:
 
 def run_command(command: Command, folder: Path) -> tuple[bool, str]:
     """Return whether the command succeeds, and its output or the reason if not."""
-    from coordination.dependencies.command import NotStarted, run  # takes 10 ms, for few commands
+    from coordination.dependencies.command import run  # takes 10 ms, for few commands
+    from coordination.user_program import NotStarted
 
     try:
         result = run(command, folder=folder, timeout=CHECK_TIMEOUT)

@@ -17,7 +17,7 @@ from coordination.models import Command, OnFailure
 from coordination.runs.maintenance.notifier import KINDS, SINGLE, TRIES, Notifier
 from coordination.runs.maintenance.progress_feed import ProgressFeed
 from coordination.runs.store import RunStore
-from coordination.user_program import call
+from coordination.user_program import run as run_program
 from tests.contracts.run_harness import BAD, Harness
 from tests.waiting import until
 
@@ -197,10 +197,7 @@ def test_a_broken_program_is_tried_three_times_and_holds_nothing_up(
 
 
 def test_a_program_that_reads_nothing_is_given_all_it_can_take():
-    data = b"x" * 1_000_000 + b"\n"
-
-    stopping = threading.Event()
-    assert call(("sleep", "0"), data, {}, timeout_s=10, grace_s=1, stopping=stopping, stop_within_s=1) == ""
+    assert run_program(("sleep", "0"), given=b"x" * 1_000_000, timeout_s=10).failure == ""
 
 
 @pytest.mark.parametrize(

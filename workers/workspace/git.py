@@ -38,6 +38,7 @@ from coordination.disk import full
 from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import GitRefused
 from coordination.git_programs import NO_HOOKS, program_settings
+from coordination.processes import has_ended
 from workers.process import guard, orphans
 from workers.process.trouble import (
     GitInterrupted,
@@ -287,7 +288,7 @@ def _run(
 
         def look() -> None:
             """End processes that keep the output open when git has ended."""
-            if hold and process.poll() is not None:
+            if hold and has_ended(process.pid):
                 hold.end_rest()
 
         try:

@@ -44,7 +44,7 @@ from coordination.events.records import Event
 from coordination.runs.maintenance.program_service import ProgramService
 from coordination.runs.records import RunStatus, TodoState, WaitReason
 from coordination.terminal import spelled
-from coordination.user_program import call
+from coordination.user_program import NotStarted, run
 
 SUMMARY = "summary"
 SINGLE = 5
@@ -232,17 +232,19 @@ class Notifier(ProgramService):
         reported = 0
         while (claim := self._claim()) is not None:
             first, *others = claim.calls
-            why = call(
-                self._command,
-                line_of(first),
-                environment_of(first),
-                timeout_s=self._timeout.total_seconds(),
-                grace_s=min(self._grace.total_seconds(), HURRY_S)
-                if self.stopping.is_set()
-                else self._grace.total_seconds(),
-                stopping=self.stopping,
-                stop_within_s=HURRY_S,
-            )
+            grace_s = self._grace.total_seconds()
+            try:
+                why = run(
+                    self._command,
+                    environment_of(first),
+                    given=line_of(first),
+                    timeout_s=self._timeout.total_seconds(),
+                    grace_s=min(grace_s, HURRY_S) if self.stopping.is_set() else grace_s,
+                    stopping=self.stopping,
+                    stop_within_s=HURRY_S,
+                ).failure
+            except NotStarted as error:
+                why = str(error)
             reported += not why
             if not self._settle(claim, others, why) or (why and self.stopping.is_set()):
                 break

@@ -210,9 +210,9 @@ class ProgressFeed(ProgramService):
         for run_id, feed in list(self._feeds.items()):
             if not feed.close_by or (not feed.program.has_ended and time.monotonic() < feed.close_by):
                 continue
-            late = not feed.program.has_ended
-            feed.program.end(self._grace.total_seconds() if late else 0.0)
-            if why := "it did not end with its input, and was killed" if late else feed.program.failure:
+            ended = feed.program.end(self._grace.total_seconds())
+            late = "it did not end with its input, and was killed"
+            if why := late if ended.code is None else ended.failure:
                 logger.warning("progress_command of run %s: %s", run_id, why)
             del self._feeds[run_id]
 
