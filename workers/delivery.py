@@ -346,7 +346,7 @@ class OutcomeSteps:
             repos = set(brief.repo_of.values())
             # the newest run of a change set keeps its bundles, and has copied those of the earlier ones
             kept = brief.change_set and reply.status != RunStatus.ROLLED_BACK
-            for run in brief.built_on if kept else (grant.run_id,):
+            for run in brief.lineage.builds_on if kept else (grant.run_id,):
                 until_answered(partial(self._transfer.expire, run, repos))
         return TaskResult(kind, outcome.error)
 

@@ -235,7 +235,7 @@ class Planner:
         from coordination.runs.change_sets.store import ChangeSets
         from coordination.runs.connection import Connection
         from coordination.runs.control.starting import check_landed, refuse_conflicts
-        from coordination.runs.submission.lineage import refuse_of_sweep
+        from coordination.runs.submission.other_plan import refuse_of_sweep
         from coordination.runs.submission.writes import change_set_of
 
         connection = Connection(url, self._access.settings)

@@ -34,8 +34,8 @@ from coordination.runs.change_sets.store import ChangeSets, plans_of
 from coordination.runs.control.starting import start_generated
 from coordination.runs.overrides import accepting, naming
 from coordination.runs.run_kinds import LAND, QA, REVERT
-from coordination.runs.submission.lineage import refuse_other_plan, work_of_another
 from coordination.runs.submission.order import order_of_generated
+from coordination.runs.submission.other_plan import refuse_other_plan, work_of_another
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph

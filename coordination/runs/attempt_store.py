@@ -103,7 +103,7 @@ class TodoInputs:
 
 def check_output(output: PredecessorOutput, record: ResultRecord, brief: RunBrief) -> None:
     """Check that a predecessor's output is that of its signed result. Raises NotTrusted."""
-    check_change_set(record, built_on=brief.built_on, change_set=brief.change_set)
+    check_change_set(record, built_on=brief.lineage.builds_on, change_set=brief.change_set)
     check_predecessor(
         record,
         runs=brief.runs_of(output.todo),

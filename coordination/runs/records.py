@@ -251,6 +251,70 @@ BRANCH_PREFIX = "branch_prefix"
 """The field of a run's meta with the prefix of its branch, if that is not the default."""
 
 
+TAKES_UP = "takes_up"
+"""The field of a retry's meta with `Lineage.takes_up`, separated by blanks."""
+
+
+class RepoStart(FrozenModel):
+    """Where a run begins in a repository."""
+
+    tip: str = ""
+    """The commit at which earlier runs, or the change set, left it; empty: the run begins at the base branch.
+    """
+    branch: str = ""
+    """The branch of the change set; empty where the run writes none."""
+    set_back: str = ""
+    """The run whose work is partly executed again: its commits beyond `tip` are not used."""
+    published: str = ""
+    """The commit of its pull request behind which `tip` was set back: the run begins with the inverse of what
+    lies between.
+    """
+
+
+AT_BASE_BRANCH = RepoStart()
+
+
+class Lineage(FrozenModel):
+    """Where a run begins: the earlier runs on whose work it builds, and its commit in each repository.
+    Workers, rollbacks, cleaning and views read this one record.
+    """
+
+    takes_up: tuple[str, ...] = ()
+    """The run that this one retries, then the run which that one retries, and so on; for a run of checks,
+    those that made what is checked.
+    """
+    builds_on: tuple[str, ...] = ()
+    """The earlier runs of the change set whose results it carries over, newest first."""
+    redone: dict[str, str] = {}
+    """Todo that is executed again → the run whose result of it no longer counts, as those of earlier runs."""
+    change_set: str = ""
+    """The change set at whose tips a run begins that writes none, such as one of its checks."""
+    repos: dict[str, RepoStart] = {}
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Return the runs whose results it may carry over: those that it takes up, and those of its change
+        set.
+        """
+        return tuple(dict.fromkeys((*self.takes_up, *self.builds_on)))
+
+    def runs_of(self, todo: str) -> tuple[str, ...]:
+        """Return the earlier runs whose result of a todo counts."""
+        runs, last = self.runs, self.redone.get(todo)
+        if last is None:
+            return runs
+        return runs[: runs.index(last)] if last in runs else self.takes_up
+
+    @property
+    def branches(self) -> dict[str, str]:
+        """Return repository → the branch of the change set, for those that the run writes."""
+        return {repo: start.branch for repo, start in self.repos.items() if start.branch}
+
+    def within(self, repo: str) -> RepoStart:
+        """Return where the run begins in a repository."""
+        return self.repos.get(repo, AT_BASE_BRANCH)
+
+
 class RunBrief(FrozenModel):
     """Facts that all todos of a run share and that each worker reads once."""
 
@@ -269,28 +333,9 @@ class RunBrief(FrozenModel):
     """Origins of the repositories with a `url`. No other address is asked for their commits."""
     change_set: str = ""
     """The change set that gets its commits; empty in a run without one."""
-    begins_with: str = ""
-    """The change set at whose tips a run begins that writes none, such as one of its checks."""
-    branch_of_set: dict[str, str] = {}
-    """Repository → the branch of the change set."""
+    lineage: Lineage = Lineage()
     lands_locally: bool = False
     """True if its landing goes into the checkouts, also where a repository has a `url`."""
-    built_on: tuple[str, ...] = ()
-    """The earlier runs of the change set whose results it carries over, newest first."""
-    carried_from: tuple[str, ...] = ()
-    """The run that this one retries, then the run which that one retries, and so on."""
-    carried_tips: dict[str, str] = {}
-    """Repository → the commit at which the retried run, or the change set, left it."""
-    set_back: dict[str, str] = {}
-    """Repository → the run whose work there is partly executed again: its commits beyond `carried_tips` are
-    not used.
-    """
-    published: dict[str, str] = {}
-    """Repository → the commit of its pull request behind which `carried_tips` was set back: the run begins
-    with the inverse of what lies between.
-    """
-    redone: dict[str, str] = {}
-    """Todo that is executed again → the run whose result of it no longer counts, as those of earlier runs."""
     by_hand: tuple[str, ...] = ()
     """The todos that a person does or has done, so that no worker signs a result of them."""
     criteria: dict[str, str] = {}
@@ -305,24 +350,14 @@ class RunBrief(FrozenModel):
 
     def prefixes_in(self, repo: str) -> tuple[str, ...]:
         """Return the prefixes of the branches that it has in a repository: its own, and the change set's."""
-        branch = self.branch_of_set.get(repo, "")
+        branch = self.lineage.within(repo).branch
         return tuple(dict.fromkeys(filter(None, (self.branch_prefix, prefix_of(branch)))))
 
     def runs_of(self, todo: str) -> tuple[str, ...]:
         """Return the runs whose result of a todo counts here: this one, and those whose results it carries
         over.
         """
-        earlier, last = self.earlier, self.redone.get(todo)
-        if last:
-            earlier = earlier[: earlier.index(last)] if last in earlier else self.carried_from
-        return (self.run_id, *earlier)
-
-    @property
-    def earlier(self) -> tuple[str, ...]:
-        """Return the runs before this one whose results it may carry over: those that it retries, and those
-        of its change set.
-        """
-        return tuple(dict.fromkeys((*self.carried_from, *self.built_on)))
+        return (self.run_id, *self.lineage.runs_of(todo))
 
     def ancestors(self, todo: str) -> set[str]:
         """Return every transitive predecessor of a todo. Other todos of the run cost nothing."""
@@ -336,6 +371,14 @@ class RunBrief(FrozenModel):
         return seen
 
 
+class _OrderedStart(RepoStart):
+    model_config = ConfigDict(extra="forbid")
+
+    tip: Commit | Literal[""] = ""
+    set_back: RunId | Literal[""] = ""
+    published: Commit | Literal[""] = ""
+
+
 class BriefPart(FrozenModel):
     """The part of the brief about one repository, which its restricted workers get."""
 
@@ -343,33 +386,22 @@ class BriefPart(FrozenModel):
 
     repo: str
     origin: Origin | None = None
-    tip: Commit | None = None
-    branch: str | None = None
-    """The branch of the change set."""
-    set_back: RunId | None = None
-    published: Commit | None = None
+    start: _OrderedStart
 
 
 def common_part(brief: RunBrief) -> RunBrief:
     """Return the brief without its entries for single todos and repositories."""
+    lineage = brief.lineage.model_copy(update={"repos": {}})
     empty: dict[str, str] = {}
-    of_repos = ("origins", "carried_tips", "set_back", "published", "branch_of_set")
-    return brief.model_copy(
-        update=dict.fromkeys(("predecessors", "repo_of", "criteria", *of_repos), empty),
-    )
+    of_todos = dict.fromkeys(("predecessors", "repo_of", "criteria", "origins"), empty)
+    return brief.model_copy(update={**of_todos, "lineage": lineage})
 
 
 def parts_of(brief: RunBrief) -> Iterator[BriefPart]:
     """Yield the part of the brief for each repository."""
-    for repo in sorted({*brief.repo_of.values(), *brief.carried_tips, *brief.set_back}):
-        yield BriefPart(
-            repo=repo,
-            origin=brief.origins.get(repo),
-            tip=brief.carried_tips.get(repo),
-            branch=brief.branch_of_set.get(repo),
-            set_back=brief.set_back.get(repo),
-            published=brief.published.get(repo),
-        )
+    for repo in sorted({*brief.repo_of.values(), *brief.lineage.repos}):
+        start = _OrderedStart(**vars(brief.lineage.within(repo)))
+        yield BriefPart(repo=repo, origin=brief.origins.get(repo), start=start)
 
 
 class _OrderedRepo(Repo):
@@ -388,6 +420,15 @@ class _OrderedOrigin(Origin):
     model_config = ConfigDict(extra="forbid")
 
 
+class _OrderedLineage(Lineage):
+    model_config = ConfigDict(extra="forbid")
+
+    takes_up: tuple[RunId, ...] = ()
+    builds_on: tuple[RunId, ...] = ()
+    redone: dict[str, RunId] = {}
+    repos: dict[str, _OrderedStart] = {}  # type: ignore[assignment]
+
+
 class OrderedBrief(RunBrief):
     """A brief that was signed. A worker gives runs and commits of it to git, and makes paths of them."""
 
@@ -395,9 +436,4 @@ class OrderedBrief(RunBrief):
 
     run_id: RunId
     origins: dict[str, _OrderedOrigin] = {}  # type: ignore[assignment]
-    built_on: tuple[RunId, ...] = ()
-    carried_from: tuple[RunId, ...] = ()
-    carried_tips: dict[str, Commit] = {}
-    set_back: dict[str, RunId] = {}
-    published: dict[str, Commit] = {}
-    redone: dict[str, RunId] = {}
+    lineage: _OrderedLineage = _OrderedLineage()

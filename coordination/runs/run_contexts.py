@@ -26,7 +26,7 @@ from coordination.text import did_you_mean
 
 def chain_of_todo(brief: RunBrief, todo: str = "") -> Chain:
     """Return the scopes that a todo sees, the innermost first; without a todo, those that the run sees."""
-    return chain_of(brief.plan_id, (brief.run_id, *brief.carried_from), todo)
+    return chain_of(brief.plan_id, (brief.run_id, *brief.lineage.takes_up), todo)
 
 
 def context_of(

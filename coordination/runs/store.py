@@ -18,6 +18,7 @@ from coordination.backend.steps.run import Reply
 from coordination.cache.entries import drop
 from coordination.durations import ms
 from coordination.runs.attempt_store import AttemptStore, Grant
+from coordination.runs.records import TAKES_UP
 
 
 class RunStore(AttemptStore):
@@ -189,6 +190,10 @@ class RunStore(AttemptStore):
         later = self.redis.zrangebyscore(self.keys.runs, started_at, "+inf")
         with self.redis.pipeline(transaction=False) as pipeline:
             for other in later:
-                pipeline.hmget(self.keys.run(other).meta, ["carried_from", "status"])
+                pipeline.hmget(self.keys.run(other).meta, [TAKES_UP, "status"])
             rows = pipeline.execute()
-        return [(run, status) for run, (source, status) in zip(later, rows, strict=True) if source == run_id]
+        return [
+            (run, status)
+            for run, (earlier, status) in zip(later, rows, strict=True)
+            if (earlier or "").split()[:1] == [run_id]
+        ]

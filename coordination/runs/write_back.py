@@ -171,7 +171,7 @@ def keep_filings(
 def _run_and_retried(store: RunStore, run_id: str) -> tuple[str, ...]:
     """Return the run, the run that it retries, and so on."""
     brief = _brief_of(store, run_id)
-    return (run_id, *(brief.carried_from if brief else ()))
+    return (run_id, *(brief.lineage.takes_up if brief else ()))
 
 
 def _brief_of(store: RunStore, run_id: str) -> RunBrief | None:

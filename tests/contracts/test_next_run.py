@@ -16,7 +16,7 @@ from coordination.runs.change_sets.records import ChangeSet, Landed
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.control.steering import refuse_within_change_set
 from coordination.runs.maintenance.expiry import RunExpiry
-from coordination.runs.records import Result, TodoState
+from coordination.runs.records import Result, RunBrief, TodoState
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
 from coordination.runs.retrying.retry_run import refuse_later_work
@@ -86,6 +86,10 @@ def land(runs: Runs) -> None:
     runs.store.redis.hset(runs.store.keys.changes(PLAN), "landed r1", landed.model_dump_json())
 
 
+def tips_of(brief: RunBrief) -> dict[str, str]:
+    return {repo: start.tip for repo, start in brief.lineage.repos.items() if start.tip}
+
+
 @pytest.fixture
 def runs(store: RunStore) -> Runs:
     return Runs(store)
@@ -108,8 +112,12 @@ def test_completed_todos_are_carried_over_with_output_commit_and_signed_result(r
     assert runs.store.redis.ttl(now.bundle("r1")) == -1
     brief = runs.store.brief(second)
     assert brief.predecessors == {"A": (), "B": ("A",), "C": ("A",)}
-    assert (brief.change_set, brief.built_on, brief.runs_of("A")) == (PLAN, (first,), (second, first))
-    assert (brief.carried_tips, brief.branch_of_set["r2"]) == ({"r1": f"A-{first}"}, f"coord/{PLAN}")
+    assert (brief.change_set, brief.lineage.builds_on, brief.runs_of("A")) == (
+        PLAN,
+        (first,),
+        (second, first),
+    )
+    assert (tips_of(brief), brief.lineage.within("r2").branch) == ({"r1": f"A-{first}"}, f"coord/{PLAN}")
 
     runs.settle(grant, outcome(grant))
     runs.drain(outcome)
@@ -151,7 +159,7 @@ def test_a_retry_begins_where_a_later_run_has_left_the_change_set(runs: Runs):
     assert runs.executed_by() == {"A": first, "B": None, "C": first}
     assert runs.facts()["B began"] == f"D-{second}"
     assert runs.changes.repos["r1"].runs == (first, second, third)
-    assert runs.store.brief(third).built_on == (second,)
+    assert runs.store.brief(third).lineage.builds_on == (second,)
     with pytest.raises(Conflict, match=second):
         runs.left(third, start=("A",))
     with pytest.raises(Conflict, match=second):
@@ -214,7 +222,7 @@ def test_a_repository_that_has_landed_is_begun_anew_and_an_output_without_a_comm
     first = runs.run_id
     runs.start(todos, A=DONE, N=DONE)
     assert [handed.output for handed in runs.store.handed_over(runs.run_id, ["A", "N"]).todos] == ["A", "N"]
-    assert runs.store.brief(runs.run_id).carried_tips == {"r1": f"A-{first}", "r2": BASE}
+    assert tips_of(runs.store.brief(runs.run_id)) == {"r1": f"A-{first}", "r2": BASE}
     runs.follow(runs.store.cancel(runs.run_id, "test"))
 
     land(runs)

@@ -11,7 +11,7 @@ from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import Issue
 from coordination.planner.graph import build
 from coordination.runs.attempt_store import Grant
-from coordination.runs.records import Result, TodoState
+from coordination.runs.records import Result, RunBrief, TodoState
 from coordination.runs.retrying.ended import EndedRun
 from coordination.runs.retrying.retry_plan import select_reruns
 from tests.contracts.run_harness import BAD, OK, Harness
@@ -84,6 +84,10 @@ def test_the_unfinished_todos_of_a_failed_run_run_as_well(run: Harness):
         left(run.store, run.run_id, start=["A"])
 
 
+def set_back(brief: RunBrief) -> dict[str, str]:
+    return {repo: start.set_back for repo, start in brief.lineage.repos.items() if start.set_back}
+
+
 def test_what_an_earlier_run_did_is_set_back_too_and_its_branches_count_no_more(run: Harness):
     done(run, ["X"])
     first = run.run_id
@@ -95,14 +99,14 @@ def test_what_an_earlier_run_did_is_set_back_too_and_its_branches_count_no_more(
     assert set(found.again) == {"B", "C", "X", "Y", "Z"}
     assert found.tips == {"r1": "a", "r2": "base-r2", "r3": "base-r3", "r4": "p"}
     brief = run.store.brief(run.run_id)
-    assert brief.carried_from == (second, first)
-    assert brief.set_back == dict.fromkeys(("r1", "r2", "r3"), second)
+    assert brief.lineage.takes_up == (second, first)
+    assert set_back(brief) == dict.fromkeys(("r1", "r2", "r3"), second)
 
     run.follow(run.store.cancel(run.run_id, "test"))
     third = run.run_id
     retry(run)
     again = run.store.brief(run.run_id)
-    assert (again.carried_from, again.set_back) == ((third, second, first), brief.set_back)
+    assert (again.lineage.takes_up, set_back(again)) == ((third, second, first), set_back(brief))
 
 
 def test_what_a_todo_that_succeeded_had_written_on_its_way_is_not_gone_on_from(run: Harness):

@@ -102,7 +102,7 @@ def test_a_retry_is_retried_and_what_was_done_says_in_which_run(run: Harness, st
 
     assert run.drain() == ["C", "E"]
     view = run.view()
-    assert run.store.brief(run.run_id).carried_from == (second, first)
+    assert run.store.brief(run.run_id).lineage.takes_up == (second, first)
     assert {t.id: t.run for t in view.todos} == {"A": first, "B": second, "C": None, "D": first, "E": None}
     assert view.status == "succeeded"
 

@@ -442,8 +442,8 @@ def test_a_shallow_clone_is_named_as_the_reason(tmp_path: Path, sweeps: Sweeps):
 def test_an_attempt_waits_for_a_merge_by_hand_and_hands_its_figures_over(tmp_path: Path, checkout: Path):
     bench = Bench(tmp_path)
     base = git("rev-parse", "HEAD", cwd=bench.make_repository())
-    branch, told = {"api": BRANCH}, {"run_id": RUN, "plan_id": "PLAN", "change_set": "PLAN"}
-    bench.brief = RunBrief(**told, branch_of_set=branch)
+    told = {"run_id": RUN, "plan_id": "PLAN", "change_set": "PLAN"}
+    bench.brief = RunBrief(**told, lineage={"repos": {"api": {"branch": BRANCH}}})
     done = bench.attempt("echo two > code")
     assert (done.kind, done.figures) == (OutcomeKind.SUCCEEDED, f"{base} 1 1 1 1")
     assert bench.standing(BRANCH) == done.tip, "before the settle: who sees the end of the run sees it"
@@ -451,7 +451,7 @@ def test_an_attempt_waits_for_a_merge_by_hand_and_hands_its_figures_over(tmp_pat
     save(bench.checkout, "meanwhile", code="three\n")
     shutil.rmtree(bench.state)
     git("worktree", "prune", cwd=bench.checkout)
-    bench.brief = RunBrief(**told, branch_of_set=branch, carried_tips={"api": done.tip})
+    bench.brief = RunBrief(**told, lineage={"repos": {"api": {"branch": BRANCH, "tip": done.tip}}})
     waits = bench.attempt("true", done.tip)
     assert (waits.kind, waits.reason) == (OutcomeKind.DEFERRED, WaitReason.BASE)
     assert "code" in waits.error

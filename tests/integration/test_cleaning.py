@@ -153,7 +153,7 @@ def test_a_live_run_and_the_one_that_it_retries_are_left_out_and_refused_by_name
 ):
     over, live = machine.run(), machine.run(None)
     if retries:
-        store.redis.hset(store.keys.run(live).meta, "carried_from", over)
+        store.redis.hset(store.keys.run(live).meta, "takes_up", over)
 
     for named in (live, over) if retries else (live,):
         with pytest.raises(Conflict, match=live):

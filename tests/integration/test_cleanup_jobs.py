@@ -143,7 +143,7 @@ def test_the_branch_of_a_change_set_goes_back_behind_a_run_that_a_person_accepte
     meta = store.keys.run(run).meta
     brief = json.loads(store.redis.hget(meta, "brief") or "") | {
         "change_set": "P",
-        "branch_of_set": {"r1": "coord/P"},
+        "lineage": {"repos": {"r1": {"branch": "coord/P"}}},
     }
     store.redis.hset(meta, mapping={"status": "rolled_back", "brief": json.dumps(brief)})
     copy = BranchCopy(checkout=machine.repo, common_dir=machine.repo / ".git", branch="coord/P")
@@ -166,7 +166,7 @@ def test_a_branch_that_redis_makes_up_moves_no_other_one(machine: Machine, store
     branch = "\n".join([f"coord/P {before}", f"update refs/heads/main {after}", *more])
     meta = store.keys.run(run).meta
     brief = json.loads(store.redis.hget(meta, "brief") or "")
-    brief |= {"change_set": "P", "branch_of_set": {"r1": branch}}
+    brief |= {"change_set": "P", "lineage": {"repos": {"r1": {"branch": branch}}}}
     store.redis.hset(meta, mapping={"status": "rolled_back", "brief": json.dumps(brief)})
     record(store.redis, "P", "r1", tip=after)
 

@@ -410,12 +410,12 @@ def test_an_order_of_another_ecosystem_is_refused(site: Trusting, theirs: str):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"carried_from": ("../../x",)},
-        {"built_on": ("--upload-pack=x",)},
-        {"set_back": {"r1": "a b"}},
-        {"carried_tips": {"r1": "--output=x"}},
-        {"published": {"r1": "main"}},
-        {"redone": {"A": ".."}},
+        {"lineage": {"takes_up": ("../../x",)}},
+        {"lineage": {"builds_on": ("--upload-pack=x",)}},
+        {"lineage": {"repos": {"r1": {"set_back": "a b"}}}},
+        {"lineage": {"repos": {"r1": {"tip": "--output=x"}}}},
+        {"lineage": {"repos": {"r1": {"published": "main"}}}},
+        {"lineage": {"redone": {"A": ".."}}},
     ],
 )
 def test_an_order_names_runs_and_commits_in_their_one_form_only(fields: dict[str, Any]):

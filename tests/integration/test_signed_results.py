@@ -437,7 +437,7 @@ def test_a_retry_does_not_begin_at_a_tip_that_was_moved_before_it(site: Site):
     moved_tip(site, run)
     again = site.retry(run)
     brief = RunBrief.model_validate_json(site.redis.hget(site.keys(again).meta, "brief"))
-    assert brief.carried_tips["up"] == site.redis.hget(site.keys(run).tips, "up")
+    assert brief.lineage.within("up").tip == site.redis.hget(site.keys(run).tips, "up")
     site.refused(site.a, again, "T3", "up", "is at")
 
 

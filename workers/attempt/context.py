@@ -132,7 +132,7 @@ class PredecessorPaths:
             branch=run_branch(newest.run, brief.branch_prefix),
             commit=newest.commit,
             origin=brief.origins.get(repo),
-            runs=brief.earlier,
+            runs=brief.lineage.runs,
         )
         try:
             if judges or isinstance(todo.action, LandAction):

@@ -99,23 +99,23 @@ class AttemptEnvironment:
 
     def carried(self, repo: str) -> Carried | None:
         """Return the commits of earlier runs, or of the change set, that a run takes up in a repository."""
-        brief, branch = self.brief, self.brief.branch_of_set.get(repo, "")
+        brief, start = self.brief, self.brief.lineage.within(repo)
         if is_landing(brief.plan_id):  # a repository that does not land is checked at its base branch
             return Carried(runs=(), tip=None, base=self.base)
-        if not brief.carried_from and not branch:
+        runs = brief.lineage.takes_up
+        if not runs and not start.branch:
             return None
-        runs, again = brief.carried_from, brief.set_back.get(repo) or ""
         # All todos of the branch run again, so none of its commits is taken up as a person's correction.
-        if again in runs:
-            runs = runs[: runs.index(again)]
+        if start.set_back in runs:
+            runs = runs[: runs.index(start.set_back)]
         return Carried(
             runs=runs,
-            tip=brief.carried_tips.get(repo),
-            change_set=brief.change_set if branch else "",
-            branch=branch,
-            published=brief.published.get(repo, "") if branch else "",
-            again=again,
-            base=self.base if branch else None,
+            tip=start.tip or None,
+            change_set=brief.change_set if start.branch else "",
+            branch=start.branch,
+            published=start.published,
+            again=start.set_back,
+            base=self.base if start.branch else None,
             has_landed=partial(has_landed, self.checkout),
             taken_out=partial(taken_out, BaseBranch(repo=repo, path=self.checkout, branch="")),
         )
@@ -232,7 +232,7 @@ class AttemptEnvironments:
     def of(self, grant: Grant, log: Log) -> AttemptEnvironment:
         """Return the environment of an attempt. `log`: names predecessors whose work is not on this host."""
         brief = until_answered(lambda: self.context.brief(grant.run_id))
-        known_runs = (grant.run_id, *brief.earlier)
+        known_runs = (grant.run_id, *brief.lineage.runs)
         context = cache(lambda: self._context_of(grant, log))
         value_bytes = self._config.settings.cache_value_bytes
         return AttemptEnvironment(
@@ -279,7 +279,7 @@ class AttemptEnvironments:
         def own_tips(pushed: Collection[str]) -> Collection[str]:
             return self._signed_results.deletable_tips(grant, brief, pushed, signed)
 
-        self.transfer.withdraw(grant, (grant.run_id, *brief.carried_from), own_tips)
+        self.transfer.withdraw(grant, (grant.run_id, *brief.lineage.takes_up), own_tips)
 
     def _read_signed(self, grant: Grant, todos: Sequence[str]) -> Mapping[str, str]:
         return self._store.handed_over(grant.run_id, [], signed=todos).signed

@@ -201,7 +201,7 @@ class AutoCleanup:
         self._checked.add(run)
         brief = self._store.brief(run)
         found = self._change_sets.read(brief.change_set) if brief.change_set else None
-        for repo, branch in brief.branch_of_set.items():
+        for repo, branch in brief.lineage.branches.items():
             if repo not in self._places or (found and (repo in found.writers or repo in found.set_back)):
                 continue
             checkout = self._places[repo]
@@ -220,7 +220,7 @@ class AutoCleanup:
         worktrees = list(map(artifacts.spared_if_kept, worktrees))
         if self._spare_changes:
             worktrees = list(map(artifacts.spared_if_changed, worktrees))
-        removed, branches = [], self._store.brief(run).branch_of_set if worktrees else {}
+        removed, branches = [], self._store.brief(run).lineage.branches if worktrees else {}
         for artifact in map(artifacts.remove, (*worktrees, *artifacts.folders_of(run, [Kind.CARRIED]))):
             if artifact.gone:
                 removed.append(artifact)

@@ -73,7 +73,7 @@ class ChangeSetRollback:
     def roll_back(self, grant: Grant, brief: RunBrief) -> str:
         """Move the branch of the change set; return why it stays where it is. Raises GitRefused."""
         repo = grant.spec.repo.name
-        if not (branch := brief.branch_of_set.get(repo)):
+        if not (branch := brief.lineage.within(repo).branch):
             return ""
         checkout, sets = self.checkouts[repo], self.change_sets
         copy = BranchCopy(checkout=checkout, common_dir=common_dir_of(repo, checkout), branch=branch)
@@ -89,7 +89,7 @@ class ChangeSetRollback:
         since = self._signed_since(grant, brief.change_set, change)
         change = change.model_copy(update={"base": since or change.base})
         todos = [todo for todo, place in brief.repo_of.items() if place == repo]
-        parts = until_answered(lambda: sets.parts_of(grant.run_id, todos, brief.carried_from))
+        parts = until_answered(lambda: sets.parts_of(grant.run_id, todos, brief.lineage.takes_up))
         work = _Work(checkout=checkout, tip=change.tip, since=tuple(filter(None, (before, change.base))))
         is_published = _is_published(grant, brief, change, before, checkout)
         theirs = work.of_people(parts)
@@ -212,7 +212,7 @@ def _message(run: str, change_set: str) -> str:
 
 def _is_published(grant: Grant, brief: RunBrief, change: RepoChange, before: str, checkout: Path) -> bool:
     """Return whether a pull request has commits of the run, or of those that it takes up."""
-    if change.request is None or not {grant.run_id, *brief.carried_from}.intersection(change.runs):
+    if change.request is None or not {grant.run_id, *brief.lineage.takes_up}.intersection(change.runs):
         return False
     head = change.request.head
     return not (before and has_commit(checkout, head) and contains(checkout, head, before))

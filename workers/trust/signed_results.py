@@ -265,7 +265,11 @@ class SignedResults:
         """Return the signed results that the run, and those that it retries, have in the todo's repository.
         `read` returns todo → its signed result, of these todos.
         """
-        repo, runs, found = grant.spec.repo.name, (grant.run_id, *brief.carried_from), list[ResultRecord]()
+        repo, runs, found = (
+            grant.spec.repo.name,
+            (grant.run_id, *brief.lineage.takes_up),
+            list[ResultRecord](),
+        )
         trust = self._trust()
         for raw in read([todo for todo, of in brief.repo_of.items() if of == repo]).values():
             try:
@@ -388,19 +392,19 @@ class SignedResults:
         todo, repo = grant.spec.todo, grant.spec.repo.name
         if isinstance(todo.action, InWorker) or todo.workspace is Workspace.IN_PLACE:
             return ANY_FENCE
-        carried = brief.carried_tips.get(repo)
+        carried = brief.lineage.within(repo).tip or None
         if grant.tip is None:
             if carried is not None:
                 raise foreign(f"Redis has no tip of {repo}, and the run carries {carried[:12]} over")
             return NO_FENCE
         if is_adoption(grant.tip_result) and grant.tip == carried:
-            change_set = brief.change_set or brief.begins_with
+            change_set = brief.change_set or brief.lineage.change_set
             self._check_adoption(grant, grant.tip_result, grant.tip, change_set)
             return ANY_FENCE
         record = self._open(grant.tip_result, self._trust(), grant.run_id)
-        check_change_set(record, built_on=brief.built_on, change_set=brief.change_set)
+        check_change_set(record, built_on=brief.lineage.builds_on, change_set=brief.change_set)
         return check_tip(
-            record, run=grant.run_id, earlier=brief.earlier, repo=repo, tip=grant.tip, carried=carried
+            record, run=grant.run_id, earlier=brief.lineage.runs, repo=repo, tip=grant.tip, carried=carried
         )
 
     def _check_own_result(self, grant: Grant, undo: Undo, brief: RunBrief) -> None:
@@ -448,8 +452,8 @@ class SignedResults:
         repository goes on has its work.
         """
         repo = brief.repo_of[handed.todo]
-        carried = brief.carried_tips.get(repo, "")
-        if handed.commit != carried or handed.json or handed.todo in brief.redone:
+        carried = brief.lineage.within(repo).tip
+        if handed.commit != carried or handed.json or handed.todo in brief.lineage.redone:
             raise foreign(f"{handed.todo} has an adopted result, and {repo} does not go on from it")
         check_adoption(
             signed, self._trust(), datetime.now(UTC), here=self._here(), change_set=brief.change_set,

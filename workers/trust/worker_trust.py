@@ -439,7 +439,7 @@ class OrderCheck:
             self._check_service(run, action, spec.repo.name)
         if grant.undo is None:
             run.check_start(grant.todo_id, spec)
-        elif grant.undo.run not in (grant.run_id, *run.brief.carried_from):
+        elif grant.undo.run not in (grant.run_id, *run.brief.lineage.takes_up):
             raise foreign(f"{grant.todo_id} is recorded as executed by run {grant.undo.run!r:.100}")
         else:
             check_undo(run, grant.todo_id, spec)

@@ -24,8 +24,8 @@ from coordination.runs.run_kinds import (
     landings_of,
 )
 from coordination.runs.submission.beginning import AT_BASE, Beginning
-from coordination.runs.submission.lineage import refuse_of_sweep
 from coordination.runs.submission.order import Order
+from coordination.runs.submission.other_plan import refuse_of_sweep
 from coordination.runs.submission.refusals import (
     Sets,
     bases,

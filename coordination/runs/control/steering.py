@@ -20,7 +20,7 @@ from coordination.runs.connection import Connection
 from coordination.runs.control import named_checkpoints
 from coordination.runs.control.signing import sign_operation
 from coordination.runs.control.starting import check_redis, follow_up, refuse_conflicts, start_lock
-from coordination.runs.records import RunBrief, RunStatus, TodoSpec, TodoState
+from coordination.runs.records import TAKES_UP, RunBrief, RunStatus, TodoSpec, TodoState
 from coordination.runs.run_kinds import QUEUEING, REVERT, is_landing, is_of_checks
 from coordination.runs.store import RunStore
 from coordination.runs.submission.dry_run import undo_text
@@ -129,13 +129,13 @@ def preview_of(store: RunStore, run_id: str) -> RollbackPreview:
         for todo in brief.predecessors
         if f"{todo} intent" in facts and states[todo] != TodoState.COMPENSATED
     )
-    runs = (run_id, *brief.carried_from)
+    runs = (run_id, *brief.lineage.takes_up)
     return RollbackPreview(
         run_id=run_id,
         status=RunStatus(meta["status"]),
         todos=begun,
         repos=tuple(sorted({brief.repo_of[todo] for todo in begun})),
-        takes_up=brief.carried_from,
+        takes_up=brief.lineage.takes_up,
         branches=tuple(run_branch(run, brief.branch_prefix) for run in runs) if begun else (),
         compensations={todo: text for todo in begun if (text := _compensation(specs[todo]))},
         helpless=tuple(todo for todo in begun if _why_not_undoable(todo, specs[todo], states[todo], facts)),
@@ -172,7 +172,7 @@ def refuse_within_change_set(store: RunStore, run_id: str) -> None:
     """Raise Conflict where the run is not the last of its change set, or has landed, or another run writes
     the change set now: only the last run can be taken back.
     """
-    name, takes_up = store.redis.hmget(store.keys.run(run_id).meta, ["change_set", "takes_up"])
+    name, takes_up = store.redis.hmget(store.keys.run(run_id).meta, ["change_set", TAKES_UP])
     found = ChangeSets(store).read(name) if name else None
     if found is None:
         return

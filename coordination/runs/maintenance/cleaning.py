@@ -29,7 +29,7 @@ from coordination.runs.cleanup_jobs import (
     merged,
 )
 from coordination.runs.maintenance.expiry import forget_bundles, forget_contexts, forget_logs
-from coordination.runs.records import RunStatus
+from coordination.runs.records import TAKES_UP, RunStatus
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import Signing
 from coordination.runs.views.run_view import RunReader
@@ -216,15 +216,10 @@ class Cleaning:
         )
         needed = half | dict.fromkeys(self._store.live_runs(), "is live")
         for run_id, why in tuple(needed.items()):
-            source = self._source_of(run_id)
-            while source:
-                needed.setdefault(source, f"is continued by run {run_id}, which {why}")
-                source = self._source_of(source)
+            takes_up = self._store.redis.hget(self._store.keys.run(run_id).meta, TAKES_UP)
+            for earlier in (takes_up or "").split():
+                needed.setdefault(earlier, f"is continued by run {run_id}, which {why}")
         return needed
-
-    def _source_of(self, run_id: str) -> str | None:
-        source: str | None = self._store.redis.hget(self._store.keys.run(run_id).meta, "carried_from")
-        return source
 
     def _ask(
         self,

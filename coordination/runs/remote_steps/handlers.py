@@ -211,7 +211,11 @@ class StepHandlers:
             update={
                 "predecessors": {name: before for name, before in brief.predecessors.items() if name in seen},
                 "by_hand": tuple(todo for todo in brief.by_hand if todo in seen),
-                "redone": {todo: run for todo, run in brief.redone.items() if todo in seen},
+                "lineage": brief.lineage.model_copy(
+                    update={
+                        "redone": {todo: run for todo, run in brief.lineage.redone.items() if todo in seen}
+                    }
+                ),
                 "repo_of": (repo_of := {name: repo for name, repo in brief.repo_of.items() if name in seen}),
                 "origins": {
                     repo: origin for repo, origin in brief.origins.items() if repo in repo_of.values()

@@ -25,8 +25,8 @@ from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import BEFORE
 from coordination.runs.records import TodoSpec, TodoState
 from coordination.runs.retrying.ended import Carried, EndedRun
-from coordination.runs.submission.lineage import TITLE
 from coordination.runs.submission.order import refuse_without_agent
+from coordination.runs.submission.other_plan import TITLE
 from coordination.runs.submission.refusals import NO_SETS, Base, Sets, bases
 from coordination.runs.submission.specs import spec_of
 from coordination.runs.submission.structure import generated_todos, refuse_changed
@@ -90,7 +90,7 @@ class RetryPlan:
     def later(self) -> Mapping[str, str]:
         """Return repository → the run that has moved the change set there since the ended run."""
         brief = self.ended.brief
-        known = {self.ended.run_id, *brief.earlier}
+        known = {self.ended.run_id, *brief.lineage.runs}
         return {repo: one.run for repo, one in self.writes.found.open.items() if one.run not in known}
 
     @property
@@ -100,6 +100,11 @@ class RetryPlan:
         done = {todo: name for name, change in found.open.items() for todo in change.todos}
         return {todo: done[todo] for todo in self.by_hand if done.get(todo) == self.ended.repo_of(todo)}
 
+    @property
+    def takes_up(self) -> tuple[str, ...]:
+        """Return the ended run, the run that it retries, and so on."""
+        return (self.ended.run_id, *self.ended.brief.lineage.takes_up)
+
     def within(self, found: ChangeSet) -> RetryPlan:
         """Return the retry on this change set. The tip before it is that before the ended run, where that one
         is at its end.
@@ -108,14 +113,12 @@ class RetryPlan:
         writes = writes_of(
             found, {name: spec.todo for name, spec in self.again.items()}, self.ended.brief.branch_prefix
         )
-        takes_up = (self.ended.run_id, *brief.carried_from)
-        ends = {repo for repo, change in found.open.items() if change.run in takes_up}
+        ends = {repo for repo, change in found.open.items() if change.run in self.takes_up}
         before = {repo: meta.get(f"{BEFORE}{repo}", "") for repo in ends}
         signed = {repo: text for repo, text in writes.signed.items() if repo not in ends}
         writes = replace(
             writes,
-            repos=tuple(sorted({*writes.repos, *brief.branch_of_set})) if found.id else (),
-            takes_up=takes_up,
+            repos=tuple(sorted({*writes.repos, *brief.lineage.branches})) if found.id else (),
             before={**writes.before, **before},
             signed=signed,
             taken_back=self.taken_back,

@@ -148,7 +148,7 @@ def _refuse_discarded(retry: RetryPlan) -> None:
     moved = {
         ended.repo_of(t) for t, recorded in facts.items() if recorded.get("commit") != recorded.get("began")
     }
-    if gone := sorted(moved.intersection(ended.brief.branch_of_set).difference(retry.writes.found.repos)):
+    if gone := sorted(moved.intersection(ended.brief.lineage.branches).difference(retry.writes.found.repos)):
         raise Conflict(
             f"the change set of {plan} no longer has the work of run {ended.run_id} in {listed(gone)}: it "
             "was discarded, or Redis has lost it",
@@ -229,12 +229,15 @@ def _beginning(store: RunStore, retry: RetryPlan) -> Beginning:
         todos=carried,
         results_key=keys.results,
         results={tip_field(repo): text or "" for repo, text in zip(moved, signed, strict=True)},
-        runs=(old.run_id, *old.brief.carried_from),
+        runs=retry.takes_up,
         tips=retry.tips,
         hosts=retry.pins,
         bundles={repo: keys.bundle(repo) for repo in dict.fromkeys(old.brief.repo_of.values())},
-        set_back=old.brief.set_back | dict.fromkeys(retry.set_back.repos, old.run_id),
-        redone=old.brief.redone | dict.fromkeys(retry.set_back.todos, old.run_id),
+        set_back={
+            **{repo: start.set_back for repo, start in old.brief.lineage.repos.items() if start.set_back},
+            **dict.fromkeys(retry.set_back.repos, old.run_id),
+        },
+        redone=old.brief.lineage.redone | dict.fromkeys(retry.set_back.todos, old.run_id),
         facts={todo: _begun(old, todo) for todo in retry.again},
         checkpoints={todo: text for todo, text in old.checkpoint.items() if todo in retry.unfinished},
         by_hand=(*(todo for todo in old.brief.by_hand if todo not in retry.again), *completed),

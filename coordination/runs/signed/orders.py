@@ -179,15 +179,15 @@ class SignedRun:
         parts = [parsed(BriefPart, text, what) for text in texts]
         if [part.repo for part in parts] != repos:
             raise foreign(f"{what} has parts of other repositories")
-        return parsed(OrderedBrief, common, what).model_copy(
+        brief = parsed(OrderedBrief, common, what)
+        return brief.model_copy(
             update={
                 "predecessors": unsigned.predecessors,
                 "repo_of": unsigned.repo_of,
                 "origins": {part.repo: part.origin for part in parts if part.origin},
-                "branch_of_set": {part.repo: part.branch for part in parts if part.branch},
-                "carried_tips": {part.repo: part.tip for part in parts if part.tip},
-                "set_back": {part.repo: part.set_back for part in parts if part.set_back},
-                "published": {part.repo: part.published for part in parts if part.published},
+                "lineage": brief.lineage.model_copy(
+                    update={"repos": {part.repo: part.start for part in parts}}
+                ),
             }
         )
 
@@ -331,7 +331,7 @@ class SignedRun:
                 return
             what = f"no signed approval of {todo} of run {self.run_id}"
             raise NotTrusted(TrustCause.UNSIGNED, what, "approve it with an identity: coord identity init")
-        signed = self.open_operation(text, {self.run_id, *self.brief.carried_from}, kinds)
+        signed = self.open_operation(text, {self.run_id, *self.brief.lineage.takes_up}, kinds)
         if signed.operation.todo != todo:
             raise foreign(f"the approval of {todo} is one of {signed.operation.todo}")
         repo = spec.predecessors.get(todo, spec.repo.name)

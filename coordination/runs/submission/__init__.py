@@ -10,6 +10,6 @@
 | `draft.py` | a run while it is being written, with its signed order |
 | `structure.py` | the graph of a run: its hash, and its differences to the file of today |
 | `dry_run.py` | the preview of a sweep. Pure |
-| `lineage.py` | refuses a change set that another plan of the same id has made |
+| `other_plan.py` | refuses a change set that another plan of the same id has made |
 | `refusals.py` | refuses todos whose predecessors' results are not merged, or that another run executes |
 """

@@ -317,7 +317,7 @@ def at_run(store: RunStore, run_id: str) -> Beginning:
     signed = store.redis.hmget(keys.results, fields) if fields else []
     brief = store.brief(run_id)
     return Beginning(
-        runs=(run_id, *brief.carried_from),
+        runs=(run_id, *brief.lineage.takes_up),
         tips=tips,
         results={field: text for field, text in zip(fields, signed, strict=True) if text},
         hosts={name.removeprefix(HOST): host for name, host in meta.items() if name.startswith(HOST)},

@@ -24,7 +24,16 @@ from coordination.planner.remaining import expected_of
 from coordination.planner.schedule import AGEING
 from coordination.planner.selection import AD_HOC
 from coordination.runs.change_sets.records import TAKEN_OVER
-from coordination.runs.records import BRANCH_PREFIX, Origin, RunBrief, TodoSpec, TodoState
+from coordination.runs.records import (
+    BRANCH_PREFIX,
+    TAKES_UP,
+    Lineage,
+    Origin,
+    RepoStart,
+    RunBrief,
+    TodoSpec,
+    TodoState,
+)
 from coordination.runs.store import RunStore
 from coordination.runs.submission.beginning import (
     AT_BASE,
@@ -35,8 +44,8 @@ from coordination.runs.submission.beginning import (
     joined,
 )
 from coordination.runs.submission.draft import HOST, RunDraft, Signing, descriptor_of, first_facts, new_run_id
-from coordination.runs.submission.lineage import TITLE
 from coordination.runs.submission.order import Order
+from coordination.runs.submission.other_plan import TITLE
 from coordination.runs.submission.specs import spec_of
 from coordination.runs.submission.structure import graph_hash
 from coordination.runs.submission.writes import NO_WRITES, Writes
@@ -95,6 +104,7 @@ class Submission:
         settings, plan, beginning = self.settings, self.graph.plan, self.beginning
         todos = {name: self.spec(name).todo for name in self.predecessors}
         repos = {spec.repo.name: spec.repo for spec in map(self.spec, self.predecessors)}
+        tips, set_back = beginning.tips, beginning.set_back
         brief = RunBrief(
             run_id=run_id,
             plan_id=plan.id,
@@ -108,11 +118,15 @@ class Submission:
             origins={
                 name: Origin(url=repo.url, branch=repo.branch) for name, repo in repos.items() if repo.url
             },
-            carried_from=beginning.runs,
-            carried_tips=dict(beginning.tips),
-            begins_with=beginning.change_set,
-            redone=dict(beginning.redone),
-            set_back=dict(beginning.set_back),
+            lineage=Lineage(
+                takes_up=beginning.runs,
+                redone=dict(beginning.redone),
+                change_set=beginning.change_set,
+                repos={
+                    repo: RepoStart(tip=tips.get(repo, ""), set_back=set_back.get(repo, ""))
+                    for repo in sorted({*tips, *set_back})
+                },
+            ),
             by_hand=tuple(dict.fromkeys((*by_hand(todos.values()), *beginning.by_hand))),
             criteria=criteria_of(todos.values()),
             recurring=plan.recurring,
@@ -160,7 +174,7 @@ class Submission:
             **({"lands": " ".join(order.lands)} if order.lands else {}),
             **({"overrides": " ".join(order.overrides)} if order.overrides else {}),
             **({"timeout_ms": max(1, ms(order.timeout))} if order.timeout else {}),
-            **({"carried_from": self.beginning.runs[0]} if is_retry else {}),
+            **({TAKES_UP: " ".join(self.beginning.runs)} if is_retry else {}),
             **({"takes_over": TAKEN_OVER.dump_json(taken).decode()} if taken else {}),
             **writes.meta,
             **{f"{HOST}{repo}": host for repo, host in self.beginning.hosts.items() if host},

@@ -35,8 +35,6 @@ class Writes:
     repos: tuple[str, ...] = ()
     redoes: frozenset[str] = frozenset()
     """Todos whose results in the change set the run replaces."""
-    takes_up: tuple[str, ...] = ()
-    """The runs that it retries, newest first."""
     before: Mapping[str, str] = field(default_factory=dict)
     """Repository → the tip before the run and those that it retries."""
     signed: Mapping[str, str] = field(default_factory=dict)
@@ -70,7 +68,7 @@ class Writes:
         """Return the fields of `meta` that the steps read (backend/lua/run/_changes.lua)."""
         if not self.repos:
             return {}
-        lists = {"writes": self.repos, "takes_up": self.takes_up, "redoes": sorted(self.redoes)}
+        lists = {"writes": self.repos, "redoes": sorted(self.redoes)}
         return {
             "change_set": self.change_set,
             **{name: " ".join(some) for name, some in lists.items() if some},
@@ -79,20 +77,27 @@ class Writes:
 
     def add_to(self, brief: RunBrief) -> RunBrief:
         """Return the brief with the facts of the change set that workers need."""
-        built_on = tuple(run for run in self.runs if run not in brief.carried_from)
-        last = next(iter((*brief.carried_from, *built_on)), "")
+        lineage = brief.lineage
+        builds_on = tuple(run for run in self.runs if run not in lineage.takes_up)
+        last = next(iter((*lineage.takes_up, *builds_on)), "")
         again = dict.fromkeys(self.redoes, last) if last else {}
         requests = {name: one.request for name, one in self.found.open.items() if name in self.taken_back}
         published = {repo: ref.head for repo, ref in requests.items() if ref} | dict(self.found.set_back)
-        return brief.model_copy(
+        starts = {
+            repo: lineage.within(repo).model_copy(
+                update={"branch": self.branch(repo), "published": published.get(repo, "")}
+            )
+            for repo in self.repos
+        }
+        lineage = lineage.model_copy(
             update={
-                "change_set": self.found.id if self.repos or built_on else "",
-                "branch_of_set": {repo: self.branch(repo) for repo in self.repos},
-                "built_on": built_on,
-                "published": {repo: head for repo, head in published.items() if repo in self.repos},
-                "redone": brief.redone | again,
+                "builds_on": builds_on,
+                "redone": lineage.redone | again,
+                "repos": lineage.repos | starts,
             }
         )
+        change_set = self.found.id if self.repos or builds_on else ""
+        return brief.model_copy(update={"change_set": change_set, "lineage": lineage})
 
 
 NO_WRITES = Writes()

@@ -20,6 +20,7 @@ from coordination.runs.change_sets.records import TAKEN_OVER
 from coordination.runs.logs import shown
 from coordination.runs.records import (
     BRANCH_PREFIX,
+    TAKES_UP,
     Descriptor,
     RunBrief,
     RunStatus,
@@ -50,7 +51,7 @@ TAIL_PIECES = 8
 META = (
     "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused",
     "rollback", "stuck", "timeout_ms", "timed_out", "file", "unwritten",
-    "started_at", "finished_at", "break_glass", "lay_still_ms", "carried_from", "change_set", "takes_over",
+    "started_at", "finished_at", "break_glass", "lay_still_ms", TAKES_UP, "change_set", "takes_over",
     "cached", "max_parallel", "overrides", BRANCH_PREFIX,
     *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
@@ -215,7 +216,7 @@ class RunReader:
             finished_at=iso(meta.get("finished_at")),
             duration_s=_duration_s(meta),
             bound_s=self._bound_s(run_id, meta, rows),
-            carried_from=meta.get("carried_from"),
+            carried_from=next(iter(meta.get(TAKES_UP, "").split()), None),
             change_set=meta.get("change_set"),
             takes_over=TAKEN_OVER.validate_json(meta.get("takes_over", "[]")),
             branches=self._branches(run_id, meta, tips),
