@@ -12,7 +12,7 @@ RUN useradd --uid $UID --create-home coord \
  && install --directory --owner=coord --group=coord /work /var/lib/coord
 
 COPY pyproject.toml setup.py README.md LICENSE /src/
-COPY docs/*.md docs/coord.1 /src/docs/
+COPY docs/*.md docs/man.py /src/docs/
 COPY coordination /src/coordination
 COPY workers /src/workers
 RUN pip install --no-cache-dir '/src[web]' && rm -r /src

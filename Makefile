@@ -106,7 +106,7 @@ coverage: setup
 golden: setup
 	$(BIN)/pytest tests/contracts/test_golden.py --renew-golden
 
-# Write the reference chapters and the man page from the program.
+# Write the reference chapters from the program.
 docs: setup
 	$(BIN)/python -m docs.generate
 
@@ -114,7 +114,7 @@ docs: setup
 MANDIR ?= $(HOME)/.local/share/man
 man:
 	install -d '$(MANDIR)/man1'
-	install -m 644 docs/coord.1 '$(MANDIR)/man1/coord.1'
+	$(PYTHON) docs/man.py >'$(MANDIR)/man1/coord.1'
 
 # As `docs`, and draw the pictures of real runs: as SVG, and of the dashboard in a browser.
 pictures: test-tools

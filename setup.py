@@ -1,11 +1,13 @@
-"""Adds the chapters of docs/ to the package, where `coord help CHAPTER` reads them."""
+"""Adds to the wheel what is made from docs/: the chapters for `coord help CHAPTER`, and the man page."""
 
+import runpy
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
 CHAPTERS = "coordination/chapters"
+MAN_PAGE = Path("build", "man", "coord.1")
 
 
 class BuildWithChapters(build_py):
@@ -19,4 +21,7 @@ class BuildWithChapters(build_py):
             self.copy_file(str(chapter), str(folder / chapter.name))
 
 
-setup(cmdclass={"build_py": BuildWithChapters})
+MAN_PAGE.parent.mkdir(parents=True, exist_ok=True)
+man = runpy.run_path("docs/man.py")
+MAN_PAGE.write_text(man["page"](man["CHAPTER"].read_text(encoding="utf-8")), encoding="utf-8")
+setup(cmdclass={"build_py": BuildWithChapters}, data_files=[("share/man/man1", [str(MAN_PAGE)])])

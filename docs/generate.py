@@ -31,7 +31,6 @@ from pydantic import BaseModel
 
 from coordination.api.access import EcosystemAccess
 from coordination.api.texts import PARTS
-from docs import man
 
 HERE = Path(__file__).parent
 WIDTH = 108
@@ -546,6 +545,5 @@ if __name__ == "__main__":
         os.execv(sys.executable, [sys.executable, "-m", "docs.generate", *sys.argv[1:]])
     for name, page in PAGES.items():
         (HERE / name).write_text(page().rstrip() + "\n")
-    (HERE / "coord.1").write_text(man.page())
     if "--pictures" in sys.argv:
         draw()

@@ -31,7 +31,7 @@ from coordination.errors import CoordinationError, Unreachable, Unusable
 from coordination.forges.webhooks import REQUEST_NEWS, RequestNews
 from coordination.messages import Limits, Message, MessageBus
 from coordination.messages.outage import Outage, Stopped
-from coordination.runs.cleanup_jobs import ERRANDS, WORKERS
+from coordination.runs.cleanup_jobs import CLEANUP_JOBS, WORKERS
 from coordination.runs.worker_registry import Worker
 from coordination.services.host import ServiceHost, Stamp
 from coordination.settings import Settings
@@ -251,7 +251,7 @@ class Notifications(BackgroundService):
             self._callbacks.log_line(payload["run"], line)
         elif message.type == "run.resumed":
             self._callbacks.log_line(payload["run"], f"resumed by {payload['by']}")
-        elif message.type == ERRANDS:
+        elif message.type == CLEANUP_JOBS:
             self._callbacks.look_for_jobs()
         elif message.type == REQUEST_NEWS:
             self._callbacks.record_news(message.payload)

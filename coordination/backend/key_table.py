@@ -89,8 +89,8 @@
 | `<ns>:adopted:<repo>:<id>` | hash | commit → its git bundle, as in a run: of a change set | until it lands |
 | `<ns>:forge-calls:<host>:<hour>` | string | calls in an hour; `-news`: looks after webhooks | two hours |
 | `<ns>:forge-waiting:<host>` | zset | `project#number` that landings wait for, by last look | two hours |
-| `<ns>:errands`           | hash   | id → JSON of a request to all workers (`clean`) | until answered |
-| `<ns>:errand:<id>`       | hash   | worker id → JSON of its reply | until collected |
+| `<ns>:cleanup-jobs`      | hash   | id → JSON of a request to all workers (`clean`) | until answered |
+| `<ns>:cleanup-answers:<id>` | hash   | worker id → JSON of its reply | until collected |
 | `<ns>:run:<id>:meta` | hash | plan_id, status, strategy, `stuck`, `piece`, `n.<state>` … | as the run |
 | `…:spec`                 | hash   | todo → JSON of its action; never changes | as the run |
 | `…:place`                | hash   | todo → `order level repo kind priority wants` (below) | as the run |
@@ -165,7 +165,7 @@ TYPES: Mapping[str, str] = {
         "lock-capacities breakers breaker:* "
         "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
         "commits changes:* adopted:* "
-        "inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* "
+        "inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope cleanup-jobs cleanup-answers:* "
         "run:*:meta run:*:spec run:*:place run:*:children run:*:levels run:*:state run:*:facts run:*:pending "
         "run:*:opened run:*:busy run:*:stranded run:*:tips run:*:output run:*:checkpoint run:*:parents "
         "run:*:behind run:*:results run:*:order run:*:bundle:*"

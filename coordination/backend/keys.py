@@ -149,7 +149,6 @@ class LockKeys:
     request = _each("request")
     party = _each("party")
     wake = _each("wake")
-    done = _each("done")
     stats = _each("stats")
     guard = _each("guard")
 
@@ -260,7 +259,7 @@ class Keys:
         self.poison = f"{namespace}:poison"
         self.served = f"{namespace}:{LUA_NAMES['served']}"
         self.envelope = f"{namespace}:{LUA_NAMES['envelope']}"
-        self.errands = f"{namespace}:errands"
+        self.cleanup_jobs = f"{namespace}:cleanup-jobs"
         self.health = f"{namespace}:health"
         self.health_monitor = f"{namespace}:health-monitor"
         self.health_remotes = f"{namespace}:health-remotes"
@@ -314,8 +313,8 @@ class Keys:
         """Return the key of the ended runs whose results are not in that file yet."""
         return f"{self.namespace}:{LUA_NAMES['unwritten']}{file}"
 
-    def errand(self, errand_id: str) -> str:
-        return f"{self.namespace}:errand:{errand_id}"
+    def cleanup_answers(self, job_id: str) -> str:
+        return f"{self.namespace}:cleanup-answers:{job_id}"
 
     def durations(self, repo: str, kind: str) -> str:
         """Return the key of the durations of similar todos; `kind` as in `place`."""

@@ -26,7 +26,7 @@ from coordination.models.values import RunId
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.trust.orders import digest
 
-WORKERS, ERRANDS = "workers", "errands"
+WORKERS, CLEANUP_JOBS = "workers", "cleanup-jobs"
 """The topic that every worker subscribes to, and the type of the message that announces cleanup jobs."""
 BEGIN_WITHIN = timedelta(seconds=8)
 """Time in which a worker must begin; more than a heartbeat, at which a worker looks that missed the message.
@@ -195,13 +195,13 @@ class CleanupQueue:
         self._redis = redis
         self._keys = keys
 
-    def errands(self) -> list[CleanupJob]:
+    def cleanup_jobs(self) -> list[CleanupJob]:
         """Return the jobs that may still begin; the command of an older one may have died."""
-        jobs = readable(CleanupJob, self._redis.hgetall(self._keys.errands), "cleanup job")
+        jobs = readable(CleanupJob, self._redis.hgetall(self._keys.cleanup_jobs), "cleanup job")
         return [job for job in jobs.values() if self._now_ms() < job.until_ms]
 
-    def answer(self, errand_id: str, worker_id: str, answer: CleanupAnswer) -> None:
-        key = self._keys.errand(errand_id)
+    def answer(self, job_id: str, worker_id: str, answer: CleanupAnswer) -> None:
+        key = self._keys.cleanup_answers(job_id)
         with self._redis.pipeline() as pipeline:
             pipeline.hset(key, worker_id, answer.model_dump_json())
             pipeline.expire(key, DONE_WITHIN)
@@ -209,11 +209,11 @@ class CleanupQueue:
 
     def post(self, job: CleanupJob) -> None:
         with self._redis.pipeline() as pipeline:
-            pipeline.hset(self._keys.errands, job.id, job.model_dump_json())
-            pipeline.expire(self._keys.errands, DONE_WITHIN)
+            pipeline.hset(self._keys.cleanup_jobs, job.id, job.model_dump_json())
+            pipeline.expire(self._keys.cleanup_jobs, DONE_WITHIN)
             pipeline.execute()
         bus = MessageBus(self._redis, self._keys.namespace)
-        bus.broadcast(WORKERS, ERRANDS, ttl=2 * BEGIN_WITHIN, ack=False)
+        bus.broadcast(WORKERS, CLEANUP_JOBS, ttl=2 * BEGIN_WITHIN, ack=False)
         # for workers that may read no inbox
         self._redis.publish(self._keys.messages.mail(f"topic:{WORKERS}"), "")
 
@@ -222,11 +222,13 @@ class CleanupQueue:
 
     def answers(self, job_id: str) -> dict[str, CleanupAnswer]:
         """Return worker → its answer, begun or done."""
-        return readable(CleanupAnswer, self._redis.hgetall(self._keys.errand(job_id)), "answer of worker")
+        return readable(
+            CleanupAnswer, self._redis.hgetall(self._keys.cleanup_answers(job_id)), "answer of worker"
+        )
 
     def remove(self, job_id: str) -> None:
-        self._redis.hdel(self._keys.errands, job_id)
-        self._redis.delete(self._keys.errand(job_id))
+        self._redis.hdel(self._keys.cleanup_jobs, job_id)
+        self._redis.delete(self._keys.cleanup_answers(job_id))
 
 
 def ask_workers(

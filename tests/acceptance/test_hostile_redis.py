@@ -67,7 +67,7 @@ def test_keys_of_another_type_are_set_apart_and_live_runs_go_on(served: Testbed)
         KEYS.timers,
         KEYS.workers,
         KEYS.served,
-        KEYS.errands,
+        KEYS.cleanup_jobs,
         KEYS.locks.names,
     )
     for key in keys:
@@ -88,7 +88,7 @@ def test_a_record_that_cannot_be_read_does_not_hide_the_others(served: Testbed) 
     client = hostile_client(served)
     client.zadd(KEYS.workers, {b"\xff\xfe": 2**52, b"other": 2**52})
     client.set(KEYS.worker("other"), b"{")
-    client.hset(KEYS.errands, b"\xff", b"not json")
+    client.hset(KEYS.cleanup_jobs, b"\xff", b"not json")
     client.zadd(KEYS.live, {b"\xff\xfe": 1, b"no-run": 1})
     client.zadd(KEYS.runs, {b"\xff\xfe": 2**52, b"no-run": 2**52})
     client.hset(KEYS.run("no-run").meta, mapping={b"status": b"\xff", b"plan_id": b"x"})

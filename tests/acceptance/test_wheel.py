@@ -79,6 +79,7 @@ def test_the_wheel_holds_every_file_of_the_two_packages_and_nothing_else(built: 
     assert held == {*tracked("coordination", "workers"), *chapters}
     assert any(name.endswith(".lua") for name in held)
     assert "coordination/demo/ecosystem.yaml" in held
+    assert any(name.endswith(".data/data/share/man/man1/coord.1") for name in contents(built.direct))
 
 
 def test_the_source_distribution_builds_the_same_wheel(built: Built) -> None:

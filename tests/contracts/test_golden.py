@@ -79,14 +79,23 @@ def test_keys_in_redis(golden: Callable[[str, str], None]):
     golden("redis_keys.txt", "".join(f"{key} {kind}\n" for key, kind in ROW.findall(key_table.__doc__ or "")))
 
 
+TOOLS = (
+    "coord_breaker_reset", "coord_context_set", "coord_create_todo", "coord_plan_create_from_template",
+    "coord_run_show",
+)  # fmt: skip
+"""One tool of each shape as a file: the texts and arguments of all tools stand in docs/tools.md."""
+
+
 def test_tools_for_agents(golden: Callable[[str, str], None], testbed: Testbed):
     from coordination.mcp.server import build  # not above: `test_help` imports this module in a new process
     from coordination.mcp.session import Session
-    from tests.agent import agent
+    from tests.agent import agent, all_tools
 
     testbed.write([{"id": "a", "repo": "api"}])
     with closing(Session(testbed.file)) as session, agent(build(session)) as ai:
-        tools = [_declared(tool.model_dump(exclude_none=True)) for _, tool in sorted(ai.tools().items())]
+        known = ai.tools()
+    assert known.keys() == all_tools()
+    tools = [_declared(known[name].model_dump(exclude_none=True)) for name in TOOLS]
     golden("mcp_tools.json", json.dumps(tools, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 
 

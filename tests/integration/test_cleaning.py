@@ -54,7 +54,7 @@ def test_all_that_a_run_left_is_removed_but_its_record(machine: Machine, cleanin
     assert not (machine.state / "logs" / run).exists()
     assert store.status(run) == "succeeded"
     assert not store.redis.exists(store.keys.run(run).log("A"))
-    assert not store.redis.keys("test:errand*")
+    assert not store.redis.keys("test:cleanup*")
 
 
 def test_a_branch_with_unmerged_work_is_marked_as_unmerged(machine: Machine, cleaning: Cleaning):

@@ -185,12 +185,12 @@ def test_a_restricted_worker_has_to_do_with_its_repositories_alone(
     CleanupQueue(store.redis, store.keys).post(job)
     found = Artifact(run=FORGOTTEN_RUN, kind=Kind.BRANCH, repo="r2", path="/somewhere")
     answer = {
-        "errand_id": "1",
+        "job_id": "1",
         "worker_id": "w1@h1",
         "answer": CleanupAnswer(host="h1", found=(found,)).model_dump(),
     }
 
-    (visible,) = handlers.execute(frozenset({"r1"}), "errands", {})
+    (visible,) = handlers.execute(frozenset({"r1"}), "cleanup_jobs", {})
 
     assert visible.tips == {FORGOTTEN_RUN: {"r1": "a" * 40}}
     with pytest.raises(NotAllowed, match="more than r1"):
@@ -204,7 +204,7 @@ def test_a_cleanup_job_names_no_folder_outside(machine: Machine, store: RunStore
     (tmp_path / "precious" / "logs").mkdir(parents=True)
     (machine.state / "logs").mkdir(parents=True)
     job = CleanupJob(id="x", until_ms=store.now_ms() + 60_000, remove=True).model_dump(mode="json")
-    store.redis.hset(store.keys.errands, "x", json.dumps({**job, "runs": [run]}))
+    store.redis.hset(store.keys.cleanup_jobs, "x", json.dumps({**job, "runs": [run]}))
 
     assert machine.cleanup_jobs("w9").run_once() == []
     assert (tmp_path / "precious" / "logs").is_dir()
@@ -217,8 +217,8 @@ def test_an_answer_adds_no_run_to_those_that_were_asked(
     forged = Artifact(run=other, kind=Kind.LOGS, path="/x")
 
     class Forging(CleanupQueue):
-        def answer(self, errand_id: str, worker_id: str, answer: CleanupAnswer) -> None:
-            super().answer(errand_id, worker_id, answer.model_copy(update={"found": (*answer.found, forged)}))
+        def answer(self, job_id: str, worker_id: str, answer: CleanupAnswer) -> None:
+            super().answer(job_id, worker_id, answer.model_copy(update={"found": (*answer.found, forged)}))
 
     machine.board = Forging(store.redis, store.keys)
     machine.work("w2")

@@ -140,7 +140,7 @@ def test_a_worker_that_signed_off_is_no_longer_known(store: RunStore, redis_url:
     late.end()
 
     assert one.bus.recipients() == ("worker:one@h",)
-    assert one.bus.broadcast("workers", "errands") == 1
+    assert one.bus.broadcast("workers", "cleanup-jobs") == 1
 
 
 def test_a_message_between_sign_on_and_start_is_received(run: Harness, redis_url: str, one: PeerWorker):

@@ -96,7 +96,7 @@ def test_words_that_are_no_request_are_refused(site: Site, step: str, given: dic
 
 
 @pytest.mark.parametrize(
-    "rubbish", ["", "{", "[]", '{"id": 1}', '{"id": "q", "deed": "claim", "given": 7}', "\udc80"]
+    "rubbish", ["", "{", "[]", '{"id": 1}', '{"id": "q", "step": "claim", "given": 7}', "\udc80"]
 )
 def test_an_unreadable_request_delays_no_other_worker(site: Site, rubbish: str):
     site.client.publish(
@@ -127,7 +127,7 @@ def test_a_request_for_too_much_at_once_is_refused(site: Site, step: str, given:
 def test_many_requests_of_one_worker_keep_no_other_waiting_and_renewals_come_first():
     waiting, asked = (
         RequestQueue(),
-        [b'{"id":"%032x","deed":"%s","given":{}}' % (n, b"log") for n in range(1500)],
+        [b'{"id":"%032x","step":"%s","given":{}}' % (n, b"log") for n in range(1500)],
     )
     renewal = asked[0].replace(b"log", b"renew")
     for data in (*asked, renewal):

@@ -87,7 +87,7 @@ class CleanupJobs(BackgroundService):
 
         An answer that did not reach Redis is sent again, without executing its job again.
         """
-        posted = {job.id: job for job in self._queue.errands()}
+        posted = {job.id: job for job in self._queue.cleanup_jobs()}
         self._answered &= posted.keys()
         self._results = {id_: answer for id_, answer in self._results.items() if id_ in posted}
         new = [job for job in posted.values() if job.id not in self._answered]
@@ -141,7 +141,7 @@ class CleanupJobs(BackgroundService):
     @contextmanager
     def _turn(self) -> Iterator[None]:
         make_private(self._state)
-        with locked(self._state / "errands.lock"):
+        with locked(self._state / "cleanup.lock"):
             yield
 
     def _do_periodic_jobs(self) -> None:

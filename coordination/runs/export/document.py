@@ -236,10 +236,15 @@ def _plain(score: str | float) -> str | float:
     return int(score) if isinstance(score, float) and score.is_integer() else score
 
 
+def can_move(status: RunStatus, running: Collection[str]) -> bool:
+    """Return whether a run in this state, with these running todos, can continue in another Redis."""
+    return not running and (status.ended or status is RunStatus.PAUSED)
+
+
 def _refuse_unfinished(run_id: str, moment: Mapping[str, Any], todos: Sequence[str]) -> None:
     status = RunStatus(moment["meta"]["status"])
     running = [todo for todo, fence in zip(todos, moment["holders"], strict=False) if fence is not None]
-    if running or not (status.ended or status is RunStatus.PAUSED):
+    if not can_move(status, running):
         begin = "" if status is RunStatus.PAUSED else f"pause it first: coord run pause {run_id}; "
         raise Conflict(
             f"run {run_id} is {status}{f', and {listed(running)} of it runs' if running else ''}: "

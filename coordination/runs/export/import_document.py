@@ -25,7 +25,17 @@ from coordination.errors import Conflict, CoordinationError, UsageError
 from coordination.frozen import FrozenModel
 from coordination.models.values import RUN_ID
 from coordination.runs.export import LARGEST
-from coordination.runs.export.document import FORMAT, HASH, KINDS, OTHERS, SET, STREAM, ZSET, Checksum
+from coordination.runs.export.document import (
+    FORMAT,
+    HASH,
+    KINDS,
+    OTHERS,
+    SET,
+    STREAM,
+    ZSET,
+    Checksum,
+    can_move,
+)
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import DRAFT_TTL
@@ -290,7 +300,7 @@ def _refuse_running(run: RunDocument) -> None:
     """Raise Conflict where a todo ran: its lease and its worker belong to the Redis that it came from."""
     running = [todo for todo, state in run.hash("state").items() if state == TodoState.RUNNING]
     running += [todo for todo in run.shared.get("holders", {}) if todo not in running]
-    if (run.status.ended or run.status is RunStatus.PAUSED) and not running:
+    if can_move(run.status, running):
         return
     what = f", and {counted(len(running), 'todo')} ran: {listed(running)}" if running else ""
     raise Conflict(

@@ -52,7 +52,7 @@ class StepClient:
     def ask(self, step: str, arguments: Mapping[str, Any]) -> Any:
         """Return the step's result as JSON values. Raise the error of a refusal, or NobodyAnswers."""
         request = uuid.uuid4().hex
-        message = to_json({"id": request, "deed": step, "given": arguments})
+        message = to_json({"id": request, "step": step, "given": arguments})
         for _ in range(TRIES):
             receivers = self._redis.publish(self._keys.requests, message)
             answer = self._redis.blpop([self._keys.reply(request)], timeout=ANSWER_S) if receivers else None
@@ -115,7 +115,7 @@ class ProxyCleanupQueue(CleanupQueue):
         super().__init__(store.redis, store.keys)
         self.client = store.client
 
-    errands = _remote(CleanupQueue.errands)
+    cleanup_jobs = _remote(CleanupQueue.cleanup_jobs)
     answer = _remote(CleanupQueue.answer)
 
 

@@ -65,7 +65,7 @@ class StepHandlers:
             self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.hold_up,
             self.checkpoint, self.status, self.brief, self.signed,
             self.handed_over, self.log, self.refused, self.distrust, self.secrets_read, self.meet,
-            self.refuse_clash, self.say, self.leave, self.errands, self.answer,
+            self.refuse_clash, self.say, self.leave, self.cleanup_jobs, self.answer,
             self.context_get, self.context_set, self.context_delete, self.context_list,
         )  # fmt: skip
         validated = validate_call(config=ConfigDict(defer_build=True))  # each at its first request
@@ -300,17 +300,17 @@ class StepHandlers:
         self._refuse_foreign_worker(repos, worker)
         self._registry.leave(worker)
 
-    def errands(self, repos: Repos) -> list[CleanupJob]:
+    def cleanup_jobs(self, repos: Repos) -> list[CleanupJob]:
         """Return the cleanup jobs without the commits of other repositories: the name of a commit suffices to
         read its bundle.
         """
-        return [job.about(repos) for job in self._cleanup_queue.errands()]
+        return [job.about(repos) for job in self._cleanup_queue.cleanup_jobs()]
 
-    def answer(self, repos: Repos, errand_id: str, worker_id: str, answer: CleanupAnswer) -> None:
+    def answer(self, repos: Repos, job_id: str, worker_id: str, answer: CleanupAnswer) -> None:
         known = self._registry.worker(worker_id)
         if known is None or not {*known.repos, *_repos_in(answer)} <= repos:
             raise NotAllowed(f"the answer of {worker_id} concerns more than {_named(repos)}")
-        self._cleanup_queue.answer(errand_id, worker_id, answer)
+        self._cleanup_queue.answer(job_id, worker_id, answer)
 
     def _followed(self, reply: Reply, run_id: str, todo_id: str, *, last: str = "") -> Reply:
         """Follow the reply in place of the worker, which may neither send nor count. `last`: the word of a

@@ -30,7 +30,7 @@ WAITING_BYTES = 32 * 1024 * 1024
 """Limits of the waiting requests of one sender, in number and bytes. Further requests are dropped: a worker
 sends its request again, and a flood is harmless.
 """
-_HEAD = re.compile(rb'\{"id":"(?P<id>[0-9a-f]{32})","deed":"(?P<step>[a-z_]{1,32})"')
+_HEAD = re.compile(rb'\{"id":"(?P<id>[0-9a-f]{32})","step":"(?P<step>[a-z_]{1,32})"')
 """Beginning of a request as coord writes it; it is read before the request is parsed."""
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class StepServer(BackgroundService):
             return
         try:
             fields = from_json(data)
-            request, step, arguments = str(fields["id"]), str(fields["deed"]), dict(fields["given"])
+            request, step, arguments = str(fields["id"]), str(fields["step"]), dict(fields["given"])
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("a request for %s cannot be read: %s", ", ".join(sorted(repos)), error)
             return
