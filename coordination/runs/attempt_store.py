@@ -24,7 +24,7 @@ from coordination.backend.step_connection import StepCaller
 from coordination.backend.steps import run as steps
 from coordination.backend.steps.cache import Visible, VisibleValues
 from coordination.backend.steps.namespace import AppendLog, RenewLeases
-from coordination.backend.steps.run import Granted, Reply
+from coordination.backend.steps.run import Reply, Undo
 from coordination.durations import ms
 from coordination.events.records import append_step
 from coordination.models import Action
@@ -43,8 +43,27 @@ FACTS = ("commit", "run", "settled_by")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grant(Granted):
+class Grant:
     """A granted claim: the worker holds the todo until its lease is lost."""
+
+    run_id: str
+    todo_id: str
+    attempt: int
+    fence: int
+    spec_json: str
+    """The spec as it is stored."""
+    tip: str | None
+    """The commit at which the worktree must be; None before the first success in this repository."""
+    tries: int
+    """Failures of the todo itself so far."""
+    checkpoint: str = ""
+    """JSON that an earlier attempt wrote to COORD_OUTPUT before it ended; empty if none."""
+    tip_result: str = ""
+    """The signed result that led to the tip, or that began at it; empty where Redis has none."""
+    shared: bool = False
+    """True if any shared context exists; without any, no worker reads it."""
+    undo: Undo | None = None
+    """Set where the todo is to be undone instead of executed."""
 
     @cached_property
     def spec(self) -> TodoSpec:
@@ -172,7 +191,7 @@ class AttemptStore:
             request=request or uuid.uuid4().hex, lease_ms=ms(lease), unfit=unfit, short=short,
         )  # fmt: skip
         reply, granted = self._call(claim)
-        return ClaimReply(**vars(reply), grant=Grant(**vars(granted)) if granted else None)
+        return ClaimReply(**vars(reply), grant=Grant(**granted) if granted else None)
 
     def renew(self, leases: Mapping[str, int], lease: timedelta) -> tuple[list[str], list[str]]:
         """Renew the leases (member → fence) in one call; return the members that are lost, and those asked to

@@ -1,7 +1,7 @@
 """Declares the steps in lua/run, and the records that they return."""
 
 # No `from __future__ import annotations`: Step reads the types of the fields.
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -128,33 +128,10 @@ class Undo:
     """Its signed result; empty where Redis has none."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Granted:
-    """A granted claim of an attempt."""
-
-    run_id: str
-    todo_id: str
-    attempt: int
-    fence: int
-    spec_json: str
-    """The spec as it is stored."""
-    tip: str | None
-    """The commit at which the worktree must be; None before the first success in this repository."""
-    tries: int
-    """Failures of the todo itself so far."""
-    checkpoint: str = ""
-    """JSON that an earlier attempt wrote to COORD_OUTPUT before it ended; empty if none."""
-    tip_result: str = ""
-    """The signed result that led to the tip, or that began at it; empty where Redis has none."""
-    shared: bool = False
-    """True if any shared context exists; without any, no worker reads it."""
-    undo: Undo | None = None
-    """Set where the todo is to be undone instead of executed."""
-
-
 class Claimed(NamedTuple):
     reply: Reply
-    granted: Granted | None
+    granted: Mapping[str, Any] | None
+    """The fields of a Grant (runs/attempt_store.py); None where the claim was refused."""
 
 
 class Claim(RunStep[Claimed], name="run/claim", keys=KEYS):
@@ -176,12 +153,20 @@ class Claim(RunStep[Claimed], name="run/claim", keys=KEYS):
     def _granted(
         self, fence: str, spec: str, tip: str, tries: str, checkpoint: str, tip_result: str, shared: Any,
         *undo: str,
-    ) -> Granted:  # fmt: skip
-        return Granted(
-            run_id=self.run, todo_id=self.todo, attempt=self.attempt, fence=int(fence), spec_json=spec,
-            tip=tip or None, tries=int(tries), checkpoint=checkpoint, tip_result=tip_result,
-            shared=bool(shared), undo=_undo(*undo) if undo else None,
-        )  # fmt: skip
+    ) -> dict[str, Any]:  # fmt: skip
+        return {
+            "run_id": self.run,
+            "todo_id": self.todo,
+            "attempt": self.attempt,
+            "fence": int(fence),
+            "spec_json": spec,
+            "tip": tip or None,
+            "tries": int(tries),
+            "checkpoint": checkpoint,
+            "tip_result": tip_result,
+            "shared": bool(shared),
+            "undo": _undo(*undo) if undo else None,
+        }
 
 
 def _undo(was: str, output: str, last: str, run: str, had_ended: str, result: str) -> Undo:
