@@ -38,4 +38,4 @@ def submit_retry(
     signing: Signing | None = None,
     **how: Any,
 ) -> tuple[str, Reply]:
-    return submission.submit(store, submission_of_retry(store, retry, settings, **how), signing)
+    return submission.submit(store, submission_of_retry(store, retry, settings, {}, **how), signing)

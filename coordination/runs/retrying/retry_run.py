@@ -9,6 +9,7 @@ from datetime import timedelta
 from coordination.backend.keys import tip_field
 from coordination.errors import Conflict, NotTrusted, PlanRefused, TrustCause
 from coordination.models import Ecosystem, OnFailure, Signatures, Strategy
+from coordination.planner.hours import Learned
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
@@ -97,6 +98,7 @@ def start_retry(
             store,
             current.with_two_persons() if order and order.two_persons else current,
             connection.settings,
+            connection.reader.learned(current.graph.unknown),
             on_failure=on_failure,
             max_parallel=max_parallel,
             file=connection.file,
@@ -184,13 +186,16 @@ def submission_of_retry(
     store: RunStore,
     retry: RetryPlan,
     settings: Settings,
+    learned: Learned,
     *,
     on_failure: OnFailure | None = None,
     max_parallel: int | None = None,
     file: str = "",
 ) -> Submission:
-    """Return the submission of a retry. `file`: the digest of the file for its results."""
-    meta, brief, graph = retry.ended.meta, retry.ended.brief, retry.graph
+    """Return the submission of a retry. `learned`: the hours of similar todos in earlier runs. `file`: the
+    digest of the file for its results.
+    """
+    meta, brief, graph = retry.ended.meta, retry.ended.brief, retry.graph.with_learned(learned)
     policy = on_failure or OnFailure(meta["on_failure"])
     refuse_not_undoable(graph.todos.values(), policy)
     timeout = timedelta(milliseconds=int(meta["timeout_ms"])) if "timeout_ms" in meta else None

@@ -7,7 +7,7 @@ the `Submission` written and sealed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -91,8 +91,8 @@ class Submission:
         """Return the level of each todo."""
         return paths.depths(self.predecessors, self.predecessors)
 
-    @property
-    def levels(self) -> list[list[str]]:
+    @cached_property
+    def levels(self) -> Sequence[Sequence[str]]:
         """Return the todos by level; those that are executed with the most urgent first."""
         levels: list[list[str]] = [[] for _ in range(1 + max(self.depth.values(), default=-1))]
         for name in (*self.graph.order, *self.beginning.todos):
