@@ -44,7 +44,7 @@ from coordination.runs.submission.draft import Signing
 from coordination.runs.submission.order import Order
 from coordination.settings import Settings
 from coordination.trust.keys import new_key
-from coordination.trust.orders import Place
+from coordination.trust.orders import Audience
 from coordination.trust.trust_file import Principal, TrustedKey, TrustFile
 from tests.submitting import submit
 from workers.trust.signed_results import SignedResults
@@ -87,7 +87,7 @@ def measure_results(rows: Report, rounds: int) -> None:
 
         def fresh() -> SignedResults:
             trust = WorkerTrust(file, key, tuple, Signatures.REQUIRE)
-            here = Place(namespace="coord", server="0" * 32)
+            here = Audience(namespace="coord", server="0" * 32)
             return SignedResults(key=key, trust=trust, report=_fail, here=lambda: here, ordered_on=str)
 
         results = fresh()
@@ -162,7 +162,7 @@ def measure_orders(rows: Report, todos: int, rounds: int) -> None:
                 spec = client.hget(store.keys.run(run).spec, "T00000")
 
                 def verified() -> SignedRun:
-                    found = SignedRun(store=store, run_id=run, trust=trust, here=store.place(""))
+                    found = SignedRun(store=store, run_id=run, trust=trust, here=store.audience(""))
                     found.authorized_spec("T00000", spec)
                     return found
 

@@ -73,7 +73,7 @@ class Client:
         self._patience_s = inf if patience is None else patience.total_seconds()
         self._received = ReceivedItems(position)
         self._topics: set[str] = set()
-        self._line: ClientConnection | None = None
+        self._connection: ClientConnection | None = None
         self._handshaking: ClientConnection | None = None
         """Connection during its handshake."""
         self._closed = threading.Event()
@@ -168,7 +168,7 @@ class Client:
     def close(self) -> None:
         """Close the connection for good. A thread that waits for a frame or a connection gets Closed."""
         self._closed.set()
-        connection, handshaking, self._line = self._line, self._handshaking, None
+        connection, handshaking, self._connection = self._connection, self._handshaking, None
         if handshaking is not None:
             _shut_down(handshaking)
         if connection is not None:
@@ -190,9 +190,9 @@ class Client:
         """Send a frame without an answer. It is not repeated after a disconnection: the gateway redelivers
         the message, and its id is known.
         """
-        if self._line is not None:
+        if self._connection is not None:
             try:
-                self._line.send(json.dumps(frame))
+                self._connection.send(json.dumps(frame))
             except ConnectionClosed as closed:
                 self._handle_disconnect(closed)
 
@@ -244,10 +244,10 @@ class Client:
         after the patience.
         """
         failures, patient_until = 0, time.monotonic() + self._patience_s
-        while self._line is None:
+        while self._connection is None:
             self._check_not_closed()
             try:
-                self._line = connection = self._connect()
+                self._connection = connection = self._connect()
                 if self._closed.is_set():
                     connection.close()
                     self._check_not_closed()
@@ -270,7 +270,7 @@ class Client:
                     ) from error
                 self._closed.wait(min(delay_s(failures), max(0.0, patient_until - time.monotonic())))
                 failures += 1
-        return self._line
+        return self._connection
 
     def _connect(self) -> ClientConnection:
         headers = {"Authorization": f"Bearer {self._token}"}
@@ -330,7 +330,7 @@ class Client:
             logger.warning("reconnecting to the gateway at %s: %s", self._url, why)
 
     def _handle_disconnect(self, closed: ConnectionClosed) -> None:
-        self._line = None
+        self._connection = None
         self._check_not_closed()
         code = closed.rcvd.code if closed.rcvd else None
         if code == TOKEN:

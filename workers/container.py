@@ -38,7 +38,7 @@ from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.services.host import ServiceHost
-from coordination.trust.orders import Place
+from coordination.trust.orders import Audience
 from coordination.trust.trust_file import trust_path
 from workers.attempt.context_socket import clear_sockets
 from workers.attempt.environment import AttemptEnvironments
@@ -235,10 +235,10 @@ class Container:
         return ChangeSets(self.store)
 
     @cached_property
-    def here(self) -> Place:
+    def here(self) -> Audience:
         """The place whose orders this worker executes."""
         ecosystem = self.config.ecosystem_id or (None if self.config.file is None else "")
-        return self.attempt_store.place(ecosystem, self.server_memory.server())
+        return self.attempt_store.audience(ecosystem, self.server_memory.server())
 
     @cached_property
     def server_memory(self) -> ServerMemory:

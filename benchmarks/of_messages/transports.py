@@ -88,14 +88,14 @@ class Lean:
 
     def __init__(self, url: str, name: str) -> None:
         self._name = f"bench-lean:{name}"
-        self._line = StepConnection(connect(url, Profile.READER))
+        self._connection = StepConnection(connect(url, Profile.READER))
 
     def prepare(self) -> None:
-        self._line.send("DEL", self._name)
-        self._line.send("XGROUP", "CREATE", self._name, GROUP, 0, "MKSTREAM")
+        self._connection.send("DEL", self._name)
+        self._connection.send("XGROUP", "CREATE", self._name, GROUP, 0, "MKSTREAM")
 
     def send(self, word: Word) -> None:
-        self._line.send("XADD", self._name, "*", "number", word[0], "at", word[1])
+        self._connection.send("XADD", self._name, "*", "number", word[0], "at", word[1])
 
     def receive(self) -> Iterator[Word]:
         ask = (
@@ -112,12 +112,12 @@ class Lean:
             ">",
         )
         while True:
-            answer = self._line.send(*ask, blocks_s=1)
+            answer = self._connection.send(*ask, blocks_s=1)
             entries = answer[self._name] if answer else []
             for _, (_, number, _, at) in entries:
                 yield int(number), int(at)
             if entries:
-                self._line.send("XACK", self._name, GROUP, *[id_ for id_, _ in entries])
+                self._connection.send("XACK", self._name, GROUP, *[id_ for id_, _ in entries])
 
 
 class Publish:

@@ -203,7 +203,7 @@ class Planner:
         """Return where the workers are, and the commits with which the run would begin. With the embedded
         server this machine is the place, once a sweep has started the worker.
         """
-        from coordination.runs.submission.dry_run import Place, places_of
+        from coordination.runs.submission.dry_run import Workplace, places_of
 
         access = self._access
         configured = access.settings.redis_url
@@ -222,7 +222,7 @@ class Planner:
             return dict.fromkeys(graph.repos, unknown), takes_over, error
         host = access.settings.this_host
         paths = {repo.name: access.document.repo_path(repo) for repo in access.document.ecosystem.repos}
-        places = {repo: (Place(host=host, path=str(paths[repo])),) for repo in graph.repos}
+        places = {repo: (Workplace(host=host, path=str(paths[repo])),) for repo in graph.repos}
         return places, takes_over, error
 
     def _workers(

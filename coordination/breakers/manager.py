@@ -83,7 +83,7 @@ class BreakerManager:
     """The breakers of a namespace. Thread-safe. Raises Unreachable if Redis does not answer."""
 
     def __init__(self, redis: Redis, namespace: str, *, policy: Policy | None = None) -> None:
-        self._line = StepConnection(redis)
+        self._connection = StepConnection(redis)
         self._keys = Keys(namespace).breakers
         self._policy = policy or Policy()
 
@@ -162,7 +162,7 @@ class BreakerManager:
 
     def resets(self, limit: int = 100) -> tuple[Reset, ...]:
         """Return the manual resets, latest first."""
-        entries = self._line.send("XREVRANGE", self._keys.resets, "+", "-", "COUNT", limit)
+        entries = self._connection.send("XREVRANGE", self._keys.resets, "+", "-", "COUNT", limit)
         return tuple(
             reset_of(entry, dict(zip(words[::2], words[1::2], strict=True))) for entry, words in entries
         )
@@ -179,7 +179,7 @@ class BreakerManager:
         }
 
     def close(self) -> None:
-        self._line.close()
+        self._connection.close()
 
     def allow(self, name: str, who: str, ttl: timedelta, process: ProcessIdentity | None = None) -> bool:
         """Return whether the caller is the probe, which has to `record` its result. Raises BreakerOpen.
@@ -226,7 +226,7 @@ class BreakerManager:
         self._call(step)
 
     def _call(self, step: Step[R]) -> R:
-        return self._line(step, [self._keys.head])
+        return self._connection(step, [self._keys.head])
 
 
 _UNKNOWN = ProcessIdentity(host="", pid=0, started="")

@@ -117,8 +117,8 @@ class Cache:
 
     def stats(self) -> CacheStats:
         self._report_hits()
-        line, keys, limits = self.entries.line, self.entries.keys, self.entries.limits
-        answers = line.send("HMGET", keys.facts, *COUNTERS)
+        connection, keys, limits = self.entries.connection, self.entries.keys, self.entries.limits
+        answers = connection.send("HMGET", keys.facts, *COUNTERS)
         fact = {name: int(value or 0) for name, value in zip(COUNTERS, answers, strict=True)}
         hits = fact["hits"] + fact["local_hits"]
         return CacheStats(
@@ -129,9 +129,9 @@ class Cache:
             writes=fact["puts"],
             evictions=fact["evictions"],
             expired=fact["expired"],
-            entries=int(line.send("ZCARD", keys.expiry)),
-            values=int(line.send("HLEN", keys.values)),
-            contexts=int(line.send("ZCARD", keys.contexts)),
+            entries=int(connection.send("ZCARD", keys.expiry)),
+            values=int(connection.send("HLEN", keys.values)),
+            contexts=int(connection.send("ZCARD", keys.contexts)),
             bytes=fact["bytes"],
             max_bytes=limits.max_bytes,
             eviction=limits.eviction,
@@ -152,7 +152,7 @@ class Cache:
     def _report_hits(self) -> None:
         """Report local hits that Redis has not counted yet."""
         if hits := self.local.take_hits():
-            self.entries.line.send("HINCRBY", self.entries.keys.facts, "local_hits", hits)
+            self.entries.connection.send("HINCRBY", self.entries.keys.facts, "local_hits", hits)
 
 
 class SingleFlight:

@@ -199,7 +199,7 @@ class Disk:
         entries.
         """
         try:
-            restored, *state = self._entries.line.send("HMGET", self._entries.keys.facts, *FACTS)
+            restored, *state = self._entries.connection.send("HMGET", self._entries.keys.facts, *FACTS)
             back = 0 if restored else self._restore()
             if restored is None or state != self._saved:
                 self._save()
@@ -213,7 +213,7 @@ class Disk:
 
     def _restore(self) -> int:
         back = sum(self._restore_entry(row) for row in self._rows())
-        self._entries.line.send("HSET", self._entries.keys.facts, "restored", 1)
+        self._entries.connection.send("HSET", self._entries.keys.facts, "restored", 1)
         return back
 
     def _restore_entry(self, row: _Row) -> bool:

@@ -87,11 +87,11 @@ class Answer:
         return self.left > timedelta(0)
 
 
-def drop(line: StepCaller, keys: CacheKeys, contexts: Iterable[str]) -> None:
+def drop(connection: StepCaller, keys: CacheKeys, contexts: Iterable[str]) -> None:
     """Delete everything in the contexts: the step handles a part and returns unfinished contexts."""
     left = list(contexts)
     while left:
-        unfinished = line(steps.Drop(contexts=left[:KEYS_AT_ONCE]), [keys.head])
+        unfinished = connection(steps.Drop(contexts=left[:KEYS_AT_ONCE]), [keys.head])
         left = [*unfinished, *left[KEYS_AT_ONCE:]]
 
 
@@ -99,7 +99,7 @@ class Entries:
     """The Redis layer. Thread-safe. Raises Unreachable."""
 
     def __init__(self, redis: Redis, namespace: str, limits: Limits) -> None:
-        self.line = StepConnection(redis, decode=False)
+        self.connection = StepConnection(redis, decode=False)
         self.keys = Keys(namespace).cache
         self.limits = limits
 
@@ -169,7 +169,7 @@ class Entries:
 
     def drop(self, contexts: Iterable[str]) -> None:
         """Delete the contexts with all their entries."""
-        drop(self.line, self.keys, contexts)
+        drop(self.connection, self.keys, contexts)
 
     def expire(self) -> int:
         """Delete expired entries; return their number."""
@@ -179,10 +179,10 @@ class Entries:
         return expired
 
     def close(self) -> None:
-        self.line.close()
+        self.connection.close()
 
     def _call(self, step: Step[R], patience_s: float = ANSWER_S) -> R:
-        return self.line(step, [self.keys.head], patience_s=patience_s)
+        return self.connection(step, [self.keys.head], patience_s=patience_s)
 
 
 PAGE = 500
@@ -215,12 +215,12 @@ class Walk:
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
-        self._line = entries.line
+        self._connection = entries.connection
         self._keys = entries.keys
 
     def contexts(self) -> Iterator[str]:
         last = ""
-        while page := self._line.send(
+        while page := self._connection.send(
             "ZRANGEBYLEX", self._keys.contexts, f"({last}" if last else "-", "+", "LIMIT", 0, PAGE
         ):
             yield from (name.decode() for name in page)
@@ -234,7 +234,7 @@ class Walk:
         while first or cursor != b"0":
             first = False
             now_ms = self._now_ms()
-            cursor, page = self._line.send("HSCAN", self._keys.entries(context), cursor, "COUNT", PAGE)
+            cursor, page = self._connection.send("HSCAN", self._keys.entries(context), cursor, "COUNT", PAGE)
             for key, record in zip(page[::2], page[1::2], strict=True):
                 entry = _scanned(context, key.decode(), record.decode(), now_ms)
                 if entry.left > timedelta(0) and entry.key not in seen:
@@ -253,11 +253,11 @@ class Walk:
             yield self._read(batch)
 
     def _read(self, digests: Mapping[str, int]) -> Mapping[str, bytes]:
-        found = self._line.send("HMGET", self._keys.values, *digests, patience_s=BULK_S)
+        found = self._connection.send("HMGET", self._keys.values, *digests, patience_s=BULK_S)
         return {digest: value for digest, value in zip(digests, found, strict=True) if value is not None}
 
     def _now_ms(self) -> int:
-        seconds, micros = self._line.send("TIME")
+        seconds, micros = self._connection.send("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
 

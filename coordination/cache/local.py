@@ -21,7 +21,7 @@ OVERHEAD = 300
 """Estimated memory per entry, in bytes."""
 CONTEXTS = 1000
 
-Place = tuple[str, str]
+Address = tuple[str, str]
 """A context and a key."""
 
 
@@ -45,7 +45,7 @@ class _Known:
     """Time at which the newest answer with this generation was requested."""
     written_at: float = 0.0
     """Time of this process' last write; answers requested earlier may be older than it."""
-    places: set[Place] = field(default_factory=set)
+    places: set[Address] = field(default_factory=set)
 
 
 class Local:
@@ -61,7 +61,7 @@ class Local:
         self._max_bytes = max_bytes
         self._fresh_for_s = fresh_for.total_seconds()
         self._guard = threading.Lock()
-        self._kept: OrderedDict[Place, _Kept] = OrderedDict()
+        self._kept: OrderedDict[Address, _Kept] = OrderedDict()
         self._known: dict[str, _Known] = {}
         self._bytes = 0
         self._hits = 0
@@ -155,7 +155,7 @@ class Local:
         self._known[context] = known
         return known
 
-    def _keep(self, place: Place, kept: _Kept) -> None:
+    def _keep(self, place: Address, kept: _Kept) -> None:
         self._drop(place)
         known = self._known.get(place[0])
         if known is None or kept.size > self._max_bytes:
@@ -166,7 +166,7 @@ class Local:
         while self._bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
 
-    def _drop(self, place: Place) -> None:
+    def _drop(self, place: Address) -> None:
         kept = self._kept.pop(place, None)
         if kept is not None:
             self._bytes -= kept.size

@@ -21,7 +21,7 @@ from coordination.ecosystem.yaml_text.tree import Location, Plain, Tree, plain_v
 from coordination.errors import EditConflict, InvalidFile, NotFound, UsageError
 from coordination.models import Record, Repo, Resource
 
-Place = tuple[str, ...]
+RecordPath = tuple[str, ...]
 """Names that lead to a list or a record: ("todos", "TODO-001"), ("plans", "PLAN-001", "milestones")."""
 TOP = ("repos", "resources")
 """Lists at the top level of the file."""
@@ -51,7 +51,7 @@ class Edit:
         """Subject of an event of this edit → further facts for the history."""
         self._positions_by_list: dict[Location, dict[str, Location]] = {}
 
-    def set(self, place: Place, field: str, value: Plain) -> None:
+    def set(self, place: RecordPath, field: str, value: Plain) -> None:
         """Set a field of a record; None removes the field. Raises NotFound, UsageError.
 
         The place may also name a record inside a field, if that exists: ("dependencies", "DEP-1",
@@ -64,7 +64,7 @@ class Edit:
         else:
             self.changes.fields.setdefault(self._location(place), {})[field] = value
 
-    def add(self, place: Place, record: Mapping[str, Plain]) -> None:
+    def add(self, place: RecordPath, record: Mapping[str, Plain]) -> None:
         """Append a record to a list, without the fields that are None. Raises UsageError if
         its id is taken.
         """
@@ -76,7 +76,7 @@ class Edit:
             raise UsageError(f"there is a {kind.__name__.lower()} {name} already", "choose another id")
         added[name] = {field: value for field, value in record.items() if value is not None}
 
-    def remove(self, place: Place) -> None:
+    def remove(self, place: RecordPath) -> None:
         """Remove a record and the changes collected for it. Raises NotFound."""
         if self._new(place) is not None:
             del self.changes.added[self._location(place[:-1])][place[-1]]
@@ -86,13 +86,13 @@ class Edit:
             del self.changes.fields[changed]
         self.changes.removed.append(location)
 
-    def _new(self, place: Place) -> dict[str, Plain] | None:
+    def _new(self, place: RecordPath) -> dict[str, Plain] | None:
         """Return the record that this edit adds at the place, or None."""
         if len(place) != 2:
             return None
         return self.changes.added.get(_list_location(place[0]), {}).get(place[1])
 
-    def _location(self, place: Place) -> Location:
+    def _location(self, place: RecordPath) -> Location:
         """Return the location of a list or a record before the edit."""
         if len(place) % 2:
             owner = self._location(place[:-1]) if len(place) > 1 else ()
@@ -118,7 +118,7 @@ class Edit:
         return self._positions_by_list[list_location]
 
 
-def record_at(list_place: Place) -> type[Record]:
+def record_at(list_place: RecordPath) -> type[Record]:
     """Return the type of the records in a list. Raises UsageError if there is no such list."""
     section, *inner = list_place[::2]
     try:

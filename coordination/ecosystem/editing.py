@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from coordination.ecosystem import piecewise
-from coordination.ecosystem.changes import Changes, Edit, Place, revise
+from coordination.ecosystem.changes import Changes, Edit, RecordPath, revise
 from coordination.ecosystem.document import read_bytes, snapshot, store_cached
 from coordination.ecosystem.journal import Journal
 from coordination.ecosystem.parsing import Document, Snapshot, parse
@@ -45,7 +45,7 @@ from coordination.files import (
     unlock,
 )
 
-__all__ = ["Edit", "Place", "edit"]
+__all__ = ["Edit", "RecordPath", "edit"]
 
 WAIT = timedelta(seconds=30)
 """Limit of the wait for the lock: an edit of a file with 10,000 todos takes up to 4 s, and many may wait."""

@@ -53,7 +53,7 @@ class EventStream:
     def __init__(self, client: Redis, namespace: str) -> None:
         self._redis = client
         self._keys = Keys(namespace).events
-        self._line = StepCaller(client)
+        self._connection = StepCaller(client)
 
     def append(self, kind: str, subject: str = "", **fields: Any) -> str:
         """Write an event of an operation that is no step, with the fields of `append_step`; return its id."""
@@ -68,7 +68,7 @@ class EventStream:
                     pipeline.fcall(*library.fcall(event, [self._keys.head]))
                 pipeline.execute()
 
-        self._line.with_library(write)
+        self._connection.with_library(write)
 
     def forwarded(self, source: str) -> int:
         """Return the number of the last edit that was forwarded from a journal; 0 before the first."""
@@ -148,7 +148,7 @@ class EventStream:
         self._call(RequestEvents(ttl_ms=ms, kinds=kinds))
 
     def _call(self, step: Step[R]) -> R:
-        return self._line(step, [self._keys.head])
+        return self._connection(step, [self._keys.head])
 
 
 class Follower:

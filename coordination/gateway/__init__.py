@@ -80,7 +80,7 @@ when a connection broke unnoticed.
 | `redis_executor.py` | calls of the bus in a few threads; outages of Redis |
 | `topics.py` | one client's subscriptions, waiting events, and events of coord repeated for it |
 | `access.py` | tokens, allowed pages, limits of guesses |
-| `line.py` | the connection; clients that do not read |
+| `client_connection.py` | the connection; clients that do not read |
 | `webhooks.py` | webhooks of forges, over HTTP |
 | `app.py` | the application and its process |
 | `clients.py` | the connected clients; the threads that wake them and pass events on |

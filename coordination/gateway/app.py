@@ -40,9 +40,9 @@ from coordination.gateway.access import (
     is_allowed_origin,
     token_of,
 )
+from coordination.gateway.client_connection import GOODBYE_S, ClientConnection, receive_resume
 from coordination.gateway.clients import Clients, EventListener, Listener
 from coordination.gateway.limits import GONE, LATER, POLICY, TOO_SLOW, CloseReason, Left, Limits
-from coordination.gateway.line import GOODBYE_S, Line, receive_resume
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
 from coordination.gateway.topics import GatewayTopics
@@ -167,11 +167,11 @@ class Gateway:
 
 async def _close(socket: WebSocket, reason: CloseReason) -> None:
     """Close the connection, with a reason for clients that read it."""
-    line: Line = socket.state.line
+    connection: ClientConnection = socket.state.connection
     if reason is TOO_SLOW:
-        line.hang_up()
+        connection.hang_up()
     elif reason is not GONE:
-        asyncio.get_running_loop().call_later(GOODBYE_S, line.hang_up)
+        asyncio.get_running_loop().call_later(GOODBYE_S, connection.hang_up)
         await socket.close(reason.code, reason.text)
 
 
@@ -236,7 +236,7 @@ def serve(
         uvicorn.Config(
             gateway.app(),
             http=http_limits(limits.hello_s, limits.clients),
-            ws=Line,
+            ws=ClientConnection,
             ws_max_size=limits.frame_bytes,
             ws_ping_interval=limits.ping_s,
             ws_ping_timeout=limits.ping_s,

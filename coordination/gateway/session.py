@@ -21,8 +21,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable
 from coordination.gateway import frames
 from coordination.gateway.access import Grant
+from coordination.gateway.client_connection import ClientConnection, receive
 from coordination.gateway.limits import BAD_FRAME, GONE, TOO_SLOW, CloseReason, Left, Limits, Window
-from coordination.gateway.line import Line, receive
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.topics import ClientTopics, GatewayTopics
 from coordination.messages import Message, MessageBus, Position, Taken
@@ -63,7 +63,7 @@ class Session:
         self.ended = asyncio.Event()
         """Set when the messages in flight have been returned."""
         self._socket, self._bus, self._executor, self._limits = socket, bus, executor, limits
-        self._line: Line = socket.state.line
+        self._connection: ClientConnection = socket.state.connection
         self._sending = asyncio.Lock()
         self._wake = asyncio.Event()
         self._left: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
@@ -87,7 +87,7 @@ class Session:
             self._receive_frames(),
             self.topics.send_waiting(),
             self._extend_waiting(),
-            self._line.gone.wait(),
+            self._connection.gone.wait(),
             self._wait_for_leave(),
         )
         tasks = [asyncio.ensure_future(work) for work in coroutines]
@@ -145,7 +145,7 @@ class Session:
         try:
             async with self._sending, asyncio.timeout(self._limits.send_s):
                 await self._socket.send_text(text)
-                await self._line.flushed()
+                await self._connection.flushed()
         except TimeoutError:
             raise Left(TOO_SLOW) from None
 

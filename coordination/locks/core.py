@@ -128,11 +128,11 @@ if hasattr(os, "register_at_fork"):
 
 
 class LockCore:
-    def __init__(self, line: StepConnection, namespace: str, owner: Owner | None) -> None:
-        self.line = line
+    def __init__(self, connection: StepConnection, namespace: str, owner: Owner | None) -> None:
+        self.connection = connection
         self.keys = Keys(namespace).locks
         self._owner = owner
-        self._waiting = Waiting(line, self.keys, Detector(line, self.keys))
+        self._waiting = Waiting(connection, self.keys, Detector(connection, self.keys))
         self._renewal = Renewal(self.renew)
         self._closed = False
 
@@ -157,9 +157,9 @@ class LockCore:
         return self.call(steps.Release(request=lock.token, party=lock.party), PATIENCE_S)
 
     def call(self, step: Step[R], patience_s: float = ANSWER_S) -> R:
-        return self.line(step, [self.keys.head], patience_s=patience_s)
+        return self.connection(step, [self.keys.head], patience_s=patience_s)
 
     def close(self) -> None:
         self._closed = True
         self._renewal.stop()
-        self.line.close()
+        self.connection.close()

@@ -299,8 +299,8 @@ class Circle(FrozenModel):
 
 
 class Detector:
-    def __init__(self, line: StepCaller, keys: LockKeys) -> None:
-        self._line = line
+    def __init__(self, connection: StepCaller, keys: LockKeys) -> None:
+        self._connection = connection
         self._keys = keys
 
     def look(self, request: str) -> None:
@@ -317,7 +317,7 @@ class Detector:
             return
         verdict_text = VERDICT + json.dumps(_describe_cycle(found, read))
         step = steps.Victim(request=found.victim, verdict=verdict_text, links=found.proof)
-        if self._line(step, [self._keys.head]) and found.victim == request:
+        if self._connection(step, [self._keys.head]) and found.victim == request:
             raise verdict(verdict_text) or AssertionError
 
     def circles(self, waiting: Iterable[str]) -> tuple[Circle, ...]:
@@ -333,7 +333,7 @@ class Detector:
         return tuple(found.values())
 
     def _graph(self, request: str) -> GraphReply | None:
-        return self._line(steps.Graph(request=request, limit=MOST_REQUESTS), [self._keys.head])
+        return self._connection(steps.Graph(request=request, limit=MOST_REQUESTS), [self._keys.head])
 
 
 def verdict(woken_by: str) -> DeadlockError | None:

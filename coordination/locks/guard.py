@@ -48,13 +48,13 @@ class Guard:
 
     def read(self) -> tuple[str | None, int]:
         """Return the value and the fence of its writer; None and 0 before the first write."""
-        value, fence = self._core.line.send("HMGET", self._key, "value", "fence")
+        value, fence = self._core.connection.send("HMGET", self._key, "value", "fence")
         return value, int(fence or 0)
 
     @property
     def refused(self) -> int:
         """Number of refused writes and checks."""
-        return int(self._core.line.send("HGET", self._key, "refused") or 0)
+        return int(self._core.connection.send("HGET", self._key, "refused") or 0)
 
     @property
     def _what(self) -> str:

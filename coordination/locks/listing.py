@@ -109,29 +109,29 @@ class Held(FrozenModel):
 
 
 class Listing:
-    def __init__(self, line: StepConnection, keys: LockKeys) -> None:
-        self._line = line
+    def __init__(self, connection: StepConnection, keys: LockKeys) -> None:
+        self._connection = connection
         self._keys = keys
 
     def all(self) -> tuple[Held, ...]:
-        found = [held for part in batches(self._line, self._keys.names) for held in self.of(part)]
+        found = [held for part in batches(self._connection, self._keys.names) for held in self.of(part)]
         return tuple(
             sorted((h for h in found if h.holders or h.waiters), key=lambda held: (held.kind, held.name))
         )
 
     def of(self, names: Sequence[str]) -> Iterator[Held]:
         """Return the state of these names, which have a prefix, as in `lock:x`."""
-        return map(Held.model_validate, self._line(steps.ListNames(names=names), [self._keys.head]))
+        return map(Held.model_validate, self._connection(steps.ListNames(names=names), [self._keys.head]))
 
 
-def batches(line: StepConnection, key: str) -> list[list[str]]:
+def batches(connection: StepConnection, key: str) -> list[list[str]]:
     """Return the members of a set, sorted, in batches for a step each; reading and handling them in pieces
     blocks other clients only briefly.
     """
     members: set[str] = set()
     cursor = ""
     while cursor != "0":
-        cursor, part = line.send("SSCAN", key, cursor or "0", "COUNT", AT_ONCE)
+        cursor, part = connection.send("SSCAN", key, cursor or "0", "COUNT", AT_ONCE)
         members.update(part)
     names = sorted(members)
     return [names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE)]

@@ -41,7 +41,7 @@ class LockManager(ForceRelease):
     def __init__(self, redis: Redis, namespace: str, *, owner: Owner | None = None) -> None:
         self._core = LockCore(StepConnection(redis), namespace, owner)
         self.resources = Resources(self._core)
-        self._listing = Listing(self._core.line, self._core.keys)
+        self._listing = Listing(self._core.connection, self._core.keys)
 
     def acquire(
         self,
@@ -110,7 +110,7 @@ class LockManager(ForceRelease):
     def deadlocks(self) -> tuple[Circle, ...]:
         """Return the present deadlocks. Within about a second, one request of each gives way."""
         waiting = {waiter.id for held in self._listing.all() for waiter in held.waiters}
-        return Detector(self._core.line, self._core.keys).circles(waiting)
+        return Detector(self._core.connection, self._core.keys).circles(waiting)
 
     def close(self) -> None:
         """Stop renewing; held locks expire after their ttl."""

@@ -150,7 +150,7 @@ class ForceRelease:
 
     def broken(self, limit: int = 100) -> tuple[Released, ...]:
         """Return the releases by force, latest first."""
-        entries = self._core.line.send("XREVRANGE", self._core.keys.released, "+", "-", "COUNT", limit)
+        entries = self._core.connection.send("XREVRANGE", self._core.keys.released, "+", "-", "COUNT", limit)
         return tuple(
             _released(entry_id, dict(zip(fields[::2], fields[1::2], strict=True)))
             for entry_id, fields in entries
@@ -254,7 +254,7 @@ class Sweeper(BackgroundService):
 
     def _names(self) -> SweepReport:
         core = self._core
-        swept = [core.call(steps.Sweep(names=part)) for part in batches(core.line, core.keys.names)]
+        swept = [core.call(steps.Sweep(names=part)) for part in batches(core.connection, core.keys.names)]
         return SweepReport(
             places=sum(one.places for one in swept),
             shares=sum(one.shares for one in swept),
@@ -265,7 +265,7 @@ class Sweeper(BackgroundService):
     def _owners(self) -> int:
         core = self._core
         return sum(
-            core.call(steps.SweepOwners(parties=part)) for part in batches(core.line, core.keys.parties)
+            core.call(steps.SweepOwners(parties=part)) for part in batches(core.connection, core.keys.parties)
         )
 
     def failed(self, error: Exception) -> float:

@@ -82,7 +82,7 @@ class Resources:
 
     def names(self) -> tuple[str, ...]:
         """Return the declared resources."""
-        declared = self._core.line.send("HKEYS", self._core.keys.capacities)
+        declared = self._core.connection.send("HKEYS", self._core.keys.capacities)
         return tuple(sorted(what.partition(":")[2] for what in declared))
 
     def stats(self, name: str) -> ResourceStats:

@@ -47,8 +47,8 @@ class Granted(NamedTuple):
 
 
 class Waiting:
-    def __init__(self, line: StepConnection, keys: LockKeys, detector: Detector) -> None:
-        self._line = line
+    def __init__(self, connection: StepConnection, keys: LockKeys, detector: Detector) -> None:
+        self._connection = connection
         self._keys = keys
         self._detector = detector
 
@@ -56,7 +56,7 @@ class Waiting:
         """Request the names and wait. Raises LockTimeout, DeadlockError, Unreachable, UsageError if they can
         never be granted.
         """
-        request = _Request(self._line, self._keys, wants, terms, owner)
+        request = _Request(self._connection, self._keys, wants, terms, owner)
         answer = request.ask()
         if isinstance(answer, Queued):
             answer = self._wait(request, answer)
@@ -98,12 +98,12 @@ class _Request:
     """A request that is sent repeatedly; its deadline counts from before it was last sent."""
 
     def __init__(
-        self, line: StepConnection, keys: LockKeys, wants: Sequence[str], terms: LockTerms, owner: Owner
+        self, connection: StepConnection, keys: LockKeys, wants: Sequence[str], terms: LockTerms, owner: Owner
     ) -> None:
         self.token = token_hex(16)
         self.began_s = self._asked_s = now_s()
         self._granted_ms = terms.ttl_ms
-        self._line, self._keys = line, keys
+        self._connection, self._keys = connection, keys
         self._wants, self._terms, self._owner = "\n".join(wants), terms, owner
         self._wait_s = terms.wait.total_seconds()
         self._rank: int | str = ""
@@ -154,7 +154,7 @@ class _Request:
         expires_s = (expires_ms + 1) / 1000 if expires_ms >= 0 else LOOK_S
         for_s = max(0.001, min(expires_s, LOOK_S, self.left_s()))
         wake = self._keys.wake(self.token)
-        answer = self._line.send(
+        answer = self._connection.send(
             "BLPOP", wake, f"{for_s:.3f}", patience_s=self._patience_s(for_s), blocks_s=for_s
         )
         return answer[1] if answer else None
@@ -173,7 +173,7 @@ class _Request:
         )
 
     def _call(self, step: Step[R]) -> R:
-        return self._line(step, [self._keys.head], patience_s=self._patience_s())
+        return self._connection(step, [self._keys.head], patience_s=self._patience_s())
 
     def _patience_s(self, after_s: float = 0) -> float:
         if not self._wait_s:

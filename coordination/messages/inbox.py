@@ -182,7 +182,7 @@ class WakeSubscription:
         """
         if self._subscription is None:
             with reaching(self._steps.url):
-                self._subscription = self._steps.line.subscription()
+                self._subscription = self._steps.connection.subscription()
                 self._subscription.subscribe(self._channel)
                 if self._subscription.get_message(timeout=self._steps.patience_s) is None:
                     raise TimeoutError("no answer to SUBSCRIBE")

@@ -103,7 +103,7 @@ class Subscription:
     def _listen(self) -> None:
         """Subscribe and wait for the confirmation; no later event is missed."""
         with reaching(self._steps.url):
-            pubsub = self._steps.line.subscription()
+            pubsub = self._steps.connection.subscription()
             try:
                 pubsub.psubscribe(self._steps.keys.live("*"))
                 if pubsub.get_message(timeout=self._steps.patience_s) is None:

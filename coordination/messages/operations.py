@@ -131,7 +131,7 @@ class ReaderOperations:
 
     def wake(self, recipient: str) -> None:
         """Wake readers that wait for messages of the recipient."""
-        self.steps.line.send("PUBLISH", self.steps.keys.mail(recipient), "")
+        self.steps.connection.send("PUBLISH", self.steps.keys.mail(recipient), "")
 
     def ack_all(self, messages: Sequence[Message], begun: Message | None = None) -> tuple[Message, ...]:
         """Acknowledge several messages of one reader; return those that it no longer had. `begun` is the one

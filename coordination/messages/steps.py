@@ -29,17 +29,17 @@ class Steps:
     def __init__(self, redis: Redis, namespace: str) -> None:
         self.redis = redis
         self.keys = Keys(namespace).messages
-        self.line = StepConnection(redis)
+        self.connection = StepConnection(redis)
         self._head = [self.keys.head]
         self._deadline: float | None = None
 
     def __call__(self, step: Step[R]) -> R:
         """Call a step. Raises Unreachable if Redis does not answer, Unusable if it refuses."""
-        return self.line(step, self._head, patience_s=self.patience_s)
+        return self.connection(step, self._head, patience_s=self.patience_s)
 
     @property
     def url(self) -> str:
-        return self.line.url
+        return self.connection.url
 
     @property
     def patience_s(self) -> float:
@@ -81,7 +81,7 @@ def _try(steps: Steps, pipe: Pipeline, message: Message, effects: Effects) -> bo
     pipe.watch(steps.keys.deliveries(message.to))
     # A step, not HGET: it loads the library if that is missing, which is impossible inside MULTI.
     question, keys = ReadDelivery(recipient=message.to, ticket=message.ticket), [steps.keys.head]
-    reply = steps.line.with_library(lambda: pipe.fcall(*library.fcall(question, keys)))
+    reply = steps.connection.with_library(lambda: pipe.fcall(*library.fcall(question, keys)))
     delivery = question.result(reply)
     if delivery is None or (delivery.number, delivery.reader) != (message.delivery, message.reader):
         return False

@@ -30,7 +30,7 @@ from coordination.events.records import append_step
 from coordination.models import Action
 from coordination.runs.logs import LOG_LIMIT_BYTES, pieces_of
 from coordination.runs.records import Blame, Result, RunBrief, TodoSpec, WaitReason
-from coordination.trust.orders import Place
+from coordination.trust.orders import Audience
 from coordination.trust.results import ResultRecord, check_change_set, check_predecessor
 
 R = TypeVar("R")
@@ -159,9 +159,9 @@ class AttemptStore:
             found = self.redis.get(self.keys.server)
         return str(found or "")[:LONGEST_SERVER]
 
-    def place(self, ecosystem: str | None, server: str = "") -> Place:
-        """Return the place of signed records. `server`: its id (default: the one that Redis has)."""
-        return Place(namespace=self.keys.namespace, ecosystem=ecosystem, server=server or self.server)
+    def audience(self, ecosystem: str | None, server: str = "") -> Audience:
+        """Return the audience of signed records. `server`: its id (default: the one that Redis has)."""
+        return Audience(namespace=self.keys.namespace, ecosystem=ecosystem, server=server or self.server)
 
     def announce(self, kind: str, subject: str, **fields: Any) -> None:
         """Write an event of an operation that is no step, with the fields of `append_step`."""

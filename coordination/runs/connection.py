@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # `coord lock list` needs only the locks, and starts 100 ms s
     from coordination.runs.submission.draft import Signing
     from coordination.runs.views.run_view import RunReader
     from coordination.runs.worker_registry import WorkerRegistry
-    from coordination.trust.orders import Place
+    from coordination.trust.orders import Audience
     from coordination.trust.trust_file import TrustFile
 
 
@@ -142,9 +142,9 @@ class Connection:
         return Signing(signer=signer, ttl=ttl, ecosystem=self.ecosystem_id) if signer else None
 
     @property
-    def here(self) -> Place:
-        """The place for which this process signs, and whose orders it verifies."""
-        return self.store.place(self.ecosystem_id or None)
+    def here(self) -> Audience:
+        """The audience for which this process signs, and whose orders it verifies."""
+        return self.store.audience(self.ecosystem_id or None)
 
     @opened_once
     def trust(self) -> TrustFile:

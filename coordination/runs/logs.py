@@ -107,7 +107,7 @@ class Piece:
 
 
 @dataclass
-class _Place:
+class _Position:
     """Position up to which one log was read."""
 
     attempt: int = 0
@@ -142,7 +142,7 @@ class LogReader:
         }
         self._todo_of = {self._keys.log(todo): todo for todo in self._todos} | carried
         self._read = dict.fromkeys(self._todo_of, BEGINNING)
-        self._places = {log: _Place() for log in self._todo_of}
+        self._places = {log: _Position() for log in self._todo_of}
 
     def written(self) -> Iterator[Piece]:
         """Yield the pieces that exist and were not read before, oldest first."""

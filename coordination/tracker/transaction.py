@@ -37,7 +37,7 @@ from coordination.tracker.relations import (
 )
 
 if TYPE_CHECKING:
-    from coordination.ecosystem.editing import Edit, Place
+    from coordination.ecosystem.editing import Edit, RecordPath
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
@@ -152,11 +152,11 @@ class Transaction:
         del self._records(kind)[name]
         self.touched[name] = None
 
-    def set(self, place: Place, fields: Mapping[str, Any]) -> None:
+    def set(self, place: RecordPath, fields: Mapping[str, Any]) -> None:
         for field, value in fields.items():
             self._edit.set(place, field, plain(value))
 
-    def _write(self, place: Place, before: Record, after: Record, fields: Mapping[str, Any]) -> None:
+    def _write(self, place: RecordPath, before: Record, after: Record, fields: Mapping[str, Any]) -> None:
         """Write fields; of a validation only the parts that differ, so that the rest keeps its notation."""
         for field, value in fields.items():
             old, new = getattr(before, field), getattr(after, field)
@@ -167,7 +167,7 @@ class Transaction:
             else:
                 self.set(place, {field: value})
 
-    def add(self, place: Place, record: Record, fields: Mapping[str, Any]) -> None:
+    def add(self, place: RecordPath, record: Record, fields: Mapping[str, Any]) -> None:
         """Add a record with its fields in the model's order."""
         names = type(record).model_fields
         written = {**{name: getattr(record, name) for name in WRITTEN if name in names}, **fields}
@@ -178,7 +178,7 @@ class Transaction:
         """Add facts to the event of a record, which the history keeps."""
         self._edit.remarks.setdefault(subject, {}).update(data)
 
-    def drop(self, place: Place) -> None:
+    def drop(self, place: RecordPath) -> None:
         self._edit.remove(place)
 
     def store(self, kind: Kind[R], record: R) -> None:

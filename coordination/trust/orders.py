@@ -46,7 +46,7 @@ StartKind = Literal["sweep", "execute", "retry", "land", "revert", "qa", "servic
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Audience:
     """Where orders are given and executed: a namespace of a Redis, for an ecosystem."""
 
     namespace: str
@@ -70,20 +70,20 @@ class Place:
             theirs, ours = map(_ecosystem_text, (signed.ecosystem, self.ecosystem))
             raise foreign(f"the {what} is for {theirs}, and this is {ours}")
 
-    def check_origin(self, what: str, signed: Placed, *, also: str = "") -> None:
+    def check_origin(self, what: str, signed: ForAudience, *, also: str = "") -> None:
         """Check that a result is one of this namespace, on this server or on the server `also`. Raises
         NotTrusted.
         """
         self._check_namespace(what, signed)
         self.check_server(what, signed, also=also)
 
-    def _check_namespace(self, what: str, signed: Placed) -> None:
+    def _check_namespace(self, what: str, signed: ForAudience) -> None:
         if signed.namespace != self.namespace:
             raise foreign(
                 f"the {what} is for namespace {signed.namespace!r:.100}, and this is {self.namespace!r}"
             )
 
-    def check_server(self, what: str, signed: Placed, *, also: str = "") -> None:
+    def check_server(self, what: str, signed: ForAudience, *, also: str = "") -> None:
         """Check that a record was given on this server, or on the server `also`. Raises NotTrusted."""
         if signed.server not in (self.server, also or self.server):
             raise foreign(f"the {what} was given on another Redis server ({signed.server[:12]!r})")
@@ -93,7 +93,7 @@ def _ecosystem_text(ecosystem: str) -> str:
     return f"ecosystem {ecosystem!r:.100}" if ecosystem else "a file without `coordination.id`"
 
 
-class Placed(FrozenModel):
+class ForAudience(FrozenModel):
     """A signed record that counts on one server only."""
 
     namespace: Name
@@ -101,7 +101,7 @@ class Placed(FrozenModel):
     """Random id of the Redis in which the signer stored the record."""
 
 
-class Signed(Placed):
+class Signed(ForAudience):
     """A signed record. It is parsed from verified bytes only; fields that this version does not know are
     refused.
     """
@@ -215,7 +215,7 @@ def blocks_of(leaves: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield part[0][0], json.dumps(part, separators=(",", ":"))
 
 
-def read_order(payload: bytes, *, run: str, here: Place, now: datetime) -> RunOrder:
+def read_order(payload: bytes, *, run: str, here: Audience, now: datetime) -> RunOrder:
     """Return the header in a verified payload. Raises NotTrusted for another run, namespace, ecosystem or
     time; the caller checks the server.
     """
@@ -226,7 +226,7 @@ def read_order(payload: bytes, *, run: str, here: Place, now: datetime) -> RunOr
 
 
 def read_operation(
-    payload: bytes, *, runs: set[str], here: Place, now: datetime, kinds: set[OperationKind]
+    payload: bytes, *, runs: set[str], here: Audience, now: datetime, kinds: set[OperationKind]
 ) -> Operation:
     """Return the operation in a verified payload. `runs`: the run, and those that it retries. Raises
     NotTrusted as `read_order` does.
@@ -252,7 +252,7 @@ def parsed(kind: type[R], content: str | bytes, what: str) -> R:
         raise broken(f"{what}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def _check_subject(signed: Signed, what: str, runs: set[str], here: Place) -> None:
+def _check_subject(signed: Signed, what: str, runs: set[str], here: Audience) -> None:
     here.check(what, signed)
     if signed.run not in runs:
         raise foreign(f"the {what} is for run {signed.run!r:.100}, and this is {sorted(runs)[-1]}")

@@ -47,7 +47,7 @@ ADOPTION_LIMIT_BYTES = 512 * 1024
 """Limit for a signed adoption in bytes, which names todos."""
 
 
-class Statement(orders.Placed):
+class Statement(orders.ForAudience):
     """A record that a worker signs about its work in one repository."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -78,7 +78,7 @@ class ResultRecord(Statement):
     """
 
 
-class LandingRecord(orders.Placed):
+class LandingRecord(orders.ForAudience):
     """How a change set came into the base branch of one repository."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -105,7 +105,7 @@ class CachedRecord(Statement):
     """Digest of its patch."""
 
 
-class AdoptionRecord(orders.Placed):
+class AdoptionRecord(orders.ForAudience):
     """A person's statement about one repository of a change set."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -311,7 +311,7 @@ def is_adoption(raw: str) -> bool:
 
 
 def check_set_tip(
-    raw: str, trust: TrustFile, now: datetime, *, here: orders.Place, change_set: str, repo: str, tip: str
+    raw: str, trust: TrustFile, now: datetime, *, here: orders.Audience, change_set: str, repo: str, tip: str
 ) -> None:
     """Check that the result of a trusted worker states the tip of a change set, or that an authorised person
     has adopted it. Raises NotTrusted, MissingRight.
@@ -341,7 +341,7 @@ def check_adoption(
     trust: TrustFile,
     now: datetime,
     *,
-    here: orders.Place,
+    here: orders.Audience,
     change_set: str,
     repo: str,
     tip: str,

@@ -328,7 +328,7 @@ def test_a_step_evicts_so_much_and_no_more(make: Make, client: redis.Redis):
 
     cache.entries.put("ecosystem", "large", b"former")
     client.config_resetstat()
-    assert cache.entries.line(step, [KEYS.head]).word == "more"
+    assert cache.entries.connection(step, [KEYS.head]).word == "more"
     assert fact(client, "evictions") == before + 100
     lookups = client.info("commandstats")["cmdstat_hexists"]["calls"]
     assert lookups <= 2, "the growth is not computed anew after each eviction"
@@ -361,8 +361,8 @@ def test_a_key_keeps_its_value_until_there_is_room_to_hide_it(make: Make, client
     hide = Hide(context="plan/P", key="k1499", mode="", **limits)
     delete = Delete(**limits, contexts=("plan/P", "ecosystem"), keys=("k1499",))
 
-    assert large.entries.line(hide, [KEYS.head]) == "more"
-    assert large.entries.line(delete, [KEYS.head]).handled == 0
+    assert large.entries.connection(hide, [KEYS.head]) == "more"
+    assert large.entries.connection(delete, [KEYS.head]).handled == 0
     assert large.entries.get("k1499", ("plan/P",)).value == b"inner"
     small = make(max_bytes=200_000)
     assert small.at("P").delete("k1499") == 1

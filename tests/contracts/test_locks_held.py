@@ -150,7 +150,7 @@ def test_what_one_does_not_hold_cannot_be_released(locks: LockManager, client: r
 def test_a_step_that_arrives_twice_is_harmless(
     locks: LockManager, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ):
-    line = locks._core.line
+    line = locks._core.connection
     once = type(line)._ask
     monkeypatch.setattr(type(line), "_ask", lambda *args: (once(*args), once(*args))[1])
 

@@ -99,7 +99,7 @@ def test_a_lock_handed_over_to_a_stopped_thread_expires(
 ):
     held = locks.acquire("x")
     others = LockManager(client, "test", owner=Owner(host="anvil", pid=1, started="then", thread=1))
-    send = locks._core.line.send
+    send = locks._core.connection.send
     taken: list[Lock] = []
 
     def stopped(*words: str, **how: float) -> object:
@@ -109,7 +109,7 @@ def test_a_lock_handed_over_to_a_stopped_thread_expires(
             return send(*words, **how) if listens else None
         return send(*words, **how)
 
-    monkeypatch.setattr(locks._core.line, "send", stopped)
+    monkeypatch.setattr(locks._core.connection, "send", stopped)
     with pytest.raises(LockTimeout):
         locks.acquire("x", ttl=timedelta(milliseconds=200), wait=timedelta(seconds=2))
 

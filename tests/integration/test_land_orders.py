@@ -127,7 +127,7 @@ def test_an_adopted_tip_lands_if_somebody_who_may_has_signed_it(
     recorded(site)
     at = "2026-01-01T00:00:00+00:00"
     record = AdoptionRecord(
-        **site.store.place("").origin(), change_set=change_set, repo=repo, base="c" * 40, tip=tip, at=at
+        **site.store.audience("").origin(), change_set=change_set, repo=repo, base="c" * 40, tip=tip, at=at
     )
     signed = seal_adoption(record, site.persons.signer(by))
     site.redis.hset(site.store.keys.changes("P"), "result r1", signed)
@@ -139,7 +139,7 @@ def test_an_adopted_tip_lands_if_somebody_who_may_has_signed_it(
 def test_still_possible_an_older_tip_of_a_change_set_lands_if_a_person_orders_it(site: Trusting):
     """Also that of a run that was rolled back: its signed result stays true."""
     facts = {"run": "R", "todo": "A", "attempt": 1, "fence": 1, "repo": "r1", "base": "c" * 40, "tip": TIP}
-    origin = site.store.place("").origin()
+    origin = site.store.audience("").origin()
     record = ResultRecord(**origin, **facts, output="", outcome="succeeded", change_set="P")
     recorded(site)
     signed = seal_result(record, site.worker.worker_key.load())
@@ -154,7 +154,7 @@ def test_still_possible_an_older_tip_of_a_change_set_lands_if_a_person_orders_it
 @pytest.mark.parametrize("kind", ["result", "adoption"])
 def test_what_was_signed_on_another_server_does_not_land(site: Trusting, kind: str, other: dict[str, str]):
     """A plan of the same name may exist there, and its worker may be trusted here."""
-    origin = {**site.store.place("").origin(), **other}
+    origin = {**site.store.audience("").origin(), **other}
     if kind == "result":
         facts = {"run": "R", "todo": "A", "attempt": 1, "fence": 1, "repo": "r1", "base": "c" * 40}
         more = {"tip": TIP, "output": "", "outcome": "succeeded", "change_set": "P"}
@@ -184,7 +184,7 @@ def test_a_green_result_that_no_worker_has_signed_lets_nothing_land(
     persons.trust(olga="operator")
     worker = make_worker(settings=Settings(signatures="require"), r1=checkout)
     site = Trusting(worker, persons, tmp_path / "ledger")
-    origin, at = site.store.place("").origin(), "2026-01-01T00:00:00+00:00"
+    origin, at = site.store.audience("").origin(), "2026-01-01T00:00:00+00:00"
     record = AdoptionRecord(**origin, change_set="P", repo="r1", base=base, tip=tip, at=at)
     signed = seal_adoption(record, persons.signer("olga"))
     site.redis.hset(site.store.keys.changes("P"), mapping={"base r1": base, "result r1": signed})

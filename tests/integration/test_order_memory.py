@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from coordination.errors import CoordinationError, NotTrusted
-from coordination.trust.orders import Place, RunOrder
+from coordination.trust.orders import Audience, RunOrder
 from workers.trust.order_memory import FILE, OrderMemory
 
 NOW = datetime.now(UTC)
-HERE = Place(namespace="coord", ecosystem="eco-1", server="1" * 32)
+HERE = Audience(namespace="coord", ecosystem="eco-1", server="1" * 32)
 
 
 def order(run: str, given: datetime, expires: datetime = NOW + timedelta(days=1)) -> RunOrder:
@@ -42,12 +42,12 @@ def test_an_order_that_a_later_one_has_followed_lands_no_more(tmp_path: Path) ->
     [
         (HERE, "Q", "r1"),
         (HERE, "P", "r2"),
-        (Place(namespace="coord", ecosystem="eco-1", server="2" * 32), "P", "r1"),
-        (Place(namespace="other", ecosystem="eco-1", server="1" * 32), "P", "r1"),
+        (Audience(namespace="coord", ecosystem="eco-1", server="2" * 32), "P", "r1"),
+        (Audience(namespace="other", ecosystem="eco-1", server="1" * 32), "P", "r1"),
     ],
 )
 def test_it_follows_orders_for_the_same_work_only(
-    tmp_path: Path, here: Place, change_set: str, repo: str
+    tmp_path: Path, here: Audience, change_set: str, repo: str
 ) -> None:
     memory = OrderMemory(tmp_path)
     memory.note_landed(SECOND, HERE, "P", "r1")

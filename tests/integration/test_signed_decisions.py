@@ -98,7 +98,7 @@ def test_an_order_needs_the_right_for_each_repository_that_a_todo_reads(site: Tr
         store=site.store,
         run_id=site.run_id,
         trust=read_trust(site.persons.file),
-        here=site.store.place(""),
+        here=site.store.audience(""),
     )
     specs = site.redis.hgetall(site.store.keys.run(site.run_id).spec)
 
@@ -365,7 +365,7 @@ def test_still_possible_the_soak_of_a_wave_ends_when_the_order_is_as_old_as_it(s
         store=site.store,
         run_id=site.run_id,
         trust=read_trust(site.persons.file),
-        here=site.store.place(""),
+        here=site.store.audience(""),
     )
     spec = run.authorized_spec("B", site.redis.hget(site.store.keys.run(site.run_id).spec, "B"))
     soaking = run.authorized_spec("SOAK", site.redis.hget(site.store.keys.run(site.run_id).spec, "SOAK"))

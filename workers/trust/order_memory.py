@@ -28,7 +28,7 @@ from coordination.errors import CoordinationError, NotTrusted, TrustCause
 from coordination.files import make_private, open_own
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
-from coordination.trust.orders import Place, RunOrder
+from coordination.trust.orders import Audience, RunOrder
 
 FILE = "orders.db"
 WAIT_S = 10.0
@@ -65,7 +65,7 @@ class OrderMemory:
                 "INSERT OR REPLACE INTO ended VALUES (?, ?)", (order.run, order.expires_at.timestamp())
             )
 
-    def note_landed(self, order: RunOrder, here: Place, change_set: str, repo: str) -> None:
+    def note_landed(self, order: RunOrder, here: Audience, change_set: str, repo: str) -> None:
         """Remember that an order has landed or reverted a change set, unless a newer one has."""
         place, at = _place(here), order.issued_at.timestamp()
         with self._guard:
@@ -89,7 +89,7 @@ class OrderMemory:
                 "Redis has older data, or somebody changed it: start a new run",
             )
 
-    def refuse_older(self, order: RunOrder, here: Place, change_set: str, repo: str) -> None:
+    def refuse_older(self, order: RunOrder, here: Audience, change_set: str, repo: str) -> None:
         """Raise NotTrusted if a later order has landed or reverted the change set in the repository."""
         query = "SELECT run, ordered_at FROM landed WHERE place = ? AND change_set = ? AND repo = ?"
         with self._guard:
@@ -130,7 +130,7 @@ class OrderMemory:
                 opened.close()
 
 
-def _place(here: Place) -> str:
+def _place(here: Audience) -> str:
     return f"{here.server} {here.namespace} {here.ecosystem or ''}"
 
 

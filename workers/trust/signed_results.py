@@ -24,7 +24,7 @@ from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.attempt_store import Grant, PredecessorOutput, TodoInputs, check_output
 from coordination.runs.change_sets.records import Landed
 from coordination.runs.records import Result, RunBrief, TodoState
-from coordination.trust.orders import Place
+from coordination.trust.orders import Audience
 from coordination.trust.results import (
     COMPENSATED,
     RESULT,
@@ -73,10 +73,10 @@ class SignedResults:
         key: WorkerKey,
         trust: WorkerTrust,
         report: Report,
-        here: Callable[[], Place],
+        here: Callable[[], Audience],
         ordered_on: Callable[[str], str],
     ) -> None:
-        """`here` returns the place of this worker; `ordered_on` the server on which a run was ordered."""
+        """`here` returns the audience of this worker; `ordered_on` the server on which a run was ordered."""
         self._key = key
         self._here = here
         self._ordered_on = ordered_on

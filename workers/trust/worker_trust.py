@@ -35,7 +35,7 @@ from coordination.trust.administration import expiring_keys
 from coordination.trust.envelope import open_envelope
 from coordination.trust.identity import worker_identity
 from coordination.trust.keys import Signer
-from coordination.trust.orders import OPERATION, OperationKind, Place, foreign, read_operation
+from coordination.trust.orders import OPERATION, Audience, OperationKind, foreign, read_operation
 from coordination.trust.results import trusting_own
 from coordination.trust.rights import right_of
 from coordination.trust.trust_file import TrustFile, read_trust
@@ -264,7 +264,7 @@ class OrderCheck:
         trust: WorkerTrust,
         *,
         restricted: bool,
-        here: Callable[[], Place],
+        here: Callable[[], Audience],
         repos: Callable[[], Collection[str]] = tuple,
         report: Callable[[str, str, str], object] = lambda *_: None,
         confines_all: bool = False,
@@ -272,7 +272,7 @@ class OrderCheck:
         repos_of_service: Callable[[str], Collection[str]] = lambda _: (),
         memory: OrderMemory | None = None,
     ) -> None:
-        """`here` returns the place whose orders are executed; `repos` the repositories that are served.
+        """`here` returns the audience whose orders are executed; `repos` the repositories that are served.
         `report` announces a refusal: subject, why, run. `confines_all`: this worker executes nothing outside
         of a sandbox. `urls` returns the addresses that this machine has for a repository, `repos_of_service`
         the repositories whose service of this name this machine knows. `memory`: the orders that have ended;

@@ -260,7 +260,7 @@ class Cleaning:
     def _signed(self, signing: Signing, job: CleanupJob, kind: OperationKind) -> str:
         operation = Operation(
             operation=kind,
-            **self._store.place(signing.ecosystem).fields(),
+            **self._store.audience(signing.ecosystem).fields(),
             run="",
             job=job.words_to_sign(),
             **times(SIGNED_FOR),

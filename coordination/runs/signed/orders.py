@@ -24,9 +24,9 @@ from coordination.trust.envelope import check_times, open_envelope
 from coordination.trust.orders import (
     OPERATION,
     ORDER,
+    Audience,
     Operation,
     OperationKind,
-    Place,
     RunOrder,
     broken,
     digest,
@@ -101,7 +101,7 @@ class SignedRun:
     store: AttemptStore
     run_id: str
     trust: TrustFile
-    here: Place
+    here: Audience
     restricted: bool = False
     """True for a restricted worker, which may not read the whole brief."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)

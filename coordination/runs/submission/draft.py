@@ -103,7 +103,7 @@ class RunDraft:
     def __init__(self, store: RunStore, run_id: str, *, signed: bool = False) -> None:
         """`signed`: whether the digests of the specs are kept for the signature."""
         self.run_id = run_id
-        self.place = store.place
+        self.audience = store.audience
         self.keys = store.keys.run(run_id)
         self._signed = signed
         self._leaves: dict[str, str] = {}
@@ -224,7 +224,7 @@ class Signing:
         if emergency is not None:  # for views; workers read the order
             draft.set(draft.keys.meta, {"break_glass": emergency.reason})
         order = RunOrder(
-            **draft.place(self.ecosystem).fields(),
+            **draft.audience(self.ecosystem).fields(),
             run=draft.run_id,
             operation=operation,
             plan=brief.plan_id,

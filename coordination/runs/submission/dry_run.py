@@ -41,13 +41,13 @@ from coordination.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Workplace:
     host: str
     path: str
 
 
 NO_MATCHES: Mapping[str, Matches] = MappingProxyType({})
-Places = Mapping[str, tuple[Place, ...] | str]
+Places = Mapping[str, tuple[Workplace, ...] | str]
 """Repository → the places where it would be worked on, or the reason why there is none."""
 
 
@@ -60,7 +60,7 @@ class Step:
     level: int
     """Level by the plan's dependencies, from 0."""
     after: tuple[str, ...]
-    places: tuple[Place, ...]
+    places: tuple[Workplace, ...]
     waits_for: str | None
     """The reason why the todo would wait although its predecessors are done."""
     approval: str | None
@@ -137,9 +137,9 @@ def dry_run(
 def places_of(repos: Iterable[str], workers: Iterable[Worker]) -> Places:
     """Return where living workers serve these repositories."""
     alive = tuple(workers)
-    found: dict[str, tuple[Place, ...] | str] = {}
+    found: dict[str, tuple[Workplace, ...] | str] = {}
     for repo in repos:
-        serving = {Place(host=w.host, path=w.places.get(repo, "")): None for w in alive if repo in w.fit}
+        serving = {Workplace(host=w.host, path=w.places.get(repo, "")): None for w in alive if repo in w.fit}
         found[repo] = tuple(serving) or waiting_for_worker(repo, alive)
     return found
 
@@ -220,7 +220,7 @@ def _step(
     todo = graph.todos[name]
     repo = repos.get(todo.repo, Repo(name=todo.repo))
     manual = isinstance(todo.action, ManualAction)
-    where: tuple[Place, ...] | str = () if manual else places[todo.repo]
+    where: tuple[Workplace, ...] | str = () if manual else places[todo.repo]
     return Step(
         id=name,
         repo=todo.repo,

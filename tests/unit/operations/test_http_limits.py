@@ -13,7 +13,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 
-from coordination.gateway.line import Line
+from coordination.gateway.client_connection import ClientConnection
 from coordination.operations.http_limits import http_limits
 
 WITHIN_S = 0.1
@@ -31,7 +31,7 @@ async def _serving(within_s: float = WITHIN_S) -> asyncio.Server:
     config = Config(
         Starlette(routes=[WebSocketRoute("/", _echo)]),
         http=http_limits(within_s, MOST),
-        ws=Line,
+        ws=ClientConnection,
         log_config=None,
     )
     config.load()

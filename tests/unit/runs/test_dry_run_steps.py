@@ -10,12 +10,12 @@ from coordination.cli.runs.sweep import print_dry_run
 from coordination.models import Milestone, Strategy, Todo
 from coordination.planner.graph import build
 from coordination.planner.selection import Selectors
-from coordination.runs.submission.dry_run import DryRun, Place, command_text, dry_run, places_of
+from coordination.runs.submission.dry_run import DryRun, Workplace, command_text, dry_run, places_of
 from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
 from tests.plans import PLAN, ecosystem, order
 
-HERE = {name: (Place(host="h", path=f"/{name}"),) for name in ("r1", "r2")}
+HERE = {name: (Workplace(host="h", path=f"/{name}"),) for name in ("r1", "r2")}
 HOURS = {"estimated_hours": 1}
 
 
@@ -83,7 +83,7 @@ def test_a_repository_is_worked_on_where_a_worker_serves_it_or_says_what_it_wait
     found = places_of(["r1", "r2"], workers)
     nowhere = places_of(["r1"], workers[1:])
 
-    assert found == {"r1": (Place(host="one", path="/one/r1"),), "r2": "a worker for r2: none serves it"}
+    assert found == {"r1": (Workplace(host="one", path="/one/r1"),), "r2": "a worker for r2: none serves it"}
     assert nowhere == {"r1": "a worker for r1: on host two there is no folder /r1"}
 
 

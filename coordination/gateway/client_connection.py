@@ -51,13 +51,13 @@ GOODBYE_S = 5.0
 """Time for a client to answer a close frame."""
 
 
-class Line(WebSocketsSansIOProtocol):
-    """The WebSocket protocol; an application finds it in `scope["state"]["line"]`."""
+class ClientConnection(WebSocketsSansIOProtocol):
+    """The WebSocket protocol; an application finds it in `scope["state"]["connection"]`."""
 
     def __init__(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], *more: Any
     ) -> None:
-        super().__init__(config, server_state, {**app_state, "line": self}, *more)
+        super().__init__(config, server_state, {**app_state, "connection": self}, *more)
         self.gone = asyncio.Event()
         self.close_timeout = GOODBYE_S
 
