@@ -31,7 +31,7 @@ from workers.process.child import start
 from workers.workspace.base import InPlace
 from workers.workspace.base import Workspace as Folder
 from workers.workspace.change_set import BranchCopy, GitSessions, measure
-from workers.workspace.lock import LockRequest
+from workers.workspace.lock import Claimant
 from workers.workspace.repository import common_dir_of
 from workers.workspace.worktree import Worktree
 
@@ -73,7 +73,7 @@ def measure_parts(place: Testbed, repos: Sequence[str]) -> Parts:
 
 def visit(parts: Parts, place: Testbed, repo: str, kind: str, wanted: Workspace, fence: int) -> None:
     """One attempt as a worker makes it, without Redis: in, the command, what it changed, out."""
-    lock_request = LockRequest(run_id=RUN, key=f"{RUN}/{repo}", fence=fence)
+    lock_request = Claimant(run_id=RUN, key=f"{RUN}/{repo}", fence=fence)
     found: list[Folder] = []
 
     def enter() -> None:

@@ -18,7 +18,7 @@ from tests.contracts.run_harness import BAD, Harness
 from tests.plans import ecosystem, graph, order
 from tests.testbed import git
 from tests.waiting import until
-from tests.worktrees import lock_request
+from tests.worktrees import claimant
 from workers.cleanup.jobs import CleanupJobs
 from workers.wakeups import Callbacks, Notifications
 from workers.workspace.worktree import Worktree
@@ -71,7 +71,7 @@ class Machine:
         run.submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
         grant = run.take("A")
         worktree = self.worktree(run.run_id)
-        worktree.enter(lock_request(run.run_id, grant.fence), grant.tip, timedelta(seconds=5))
+        worktree.enter(claimant(run.run_id, grant.fence), grant.tip, timedelta(seconds=5))
         (worktree.path / "new").write_text(text)
         tip = worktree.commit("A", "a task") if outcome is not TodoState.FAILED else ""
         worktree.leave()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coordination.models import Repo
 from workers.workspace.git import git
-from workers.workspace.lock import LockRequest
+from workers.workspace.lock import Claimant
 from workers.workspace.worktree import Worktree
 
 AT_ONCE = timedelta(0)
@@ -25,9 +25,9 @@ def run_id(day: int = 1) -> str:
     return f"202601{day:02}-{UNIQUE}"
 
 
-def lock_request(run: str, fence: int, todo: str = "T") -> LockRequest:
+def claimant(run: str, fence: int, todo: str = "T") -> Claimant:
     """Return the request of an attempt for a workspace, with a key that no other test process has."""
-    return LockRequest(run_id=run, key=f"{UNIQUE}/{run}/{todo}", fence=fence)
+    return Claimant(run_id=run, key=f"{UNIQUE}/{run}/{todo}", fence=fence)
 
 
 def make_checkout(path: Path) -> Path:
@@ -59,8 +59,8 @@ class Run:
 
     def enter(self, tip: str | None = None, patience: timedelta = SOON) -> str:
         self.fence += 1
-        self.lock_request = lock_request(self.run, self.fence)
-        return self.tree.enter(self.lock_request, tip, patience)
+        self.claimant = claimant(self.run, self.fence)
+        return self.tree.enter(self.claimant, tip, patience)
 
     def log(self, form: str = "%s") -> list[str]:
         return git("log", f"--format={form}", self.tree.branch, cwd=self.tree.path).splitlines()

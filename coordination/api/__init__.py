@@ -94,7 +94,7 @@ if TYPE_CHECKING:
     from coordination.landing.start import PreparedLanding
     from coordination.locks.listing import LOCK, Held, Holder
     from coordination.locks.release import Released
-    from coordination.operations.doctor import UNWELL, Facts, findings, too_large_words
+    from coordination.operations.doctor import UNWELL, Checkup, findings, too_large_words
     from coordination.operations.http_limits import http_limits
     from coordination.operations.listening import Address, context_for, listen
     from coordination.operations.local import Local, Running, Stopped
@@ -206,7 +206,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "landing.start": ("PreparedLanding",),
     "locks.release": ("Released",),
     "locks.listing": ("LOCK", "Held", "Holder"),
-    "operations.doctor": ("UNWELL", "Facts", "findings", "too_large_words"),
+    "operations.doctor": ("UNWELL", "Checkup", "findings", "too_large_words"),
     "operations.http_limits": ("http_limits",),
     "operations.listening": ("Address", "context_for", "listen"),
     "operations.local": ("Local", "Running", "Stopped"),

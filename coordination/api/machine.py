@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
     from coordination.api.access import EcosystemAccess
-    from coordination.operations.doctor import Facts
+    from coordination.operations.doctor import Checkup
     from coordination.operations.pages import FlowerConfig
     from coordination.settings import Settings
 
@@ -89,13 +89,13 @@ def create_demo(folder: Path) -> Path:
     return create(folder)
 
 
-def examine(access: EcosystemAccess) -> Facts:
+def examine(access: EcosystemAccess) -> Checkup:
     """Check the file, Redis, hosts, workers, queues and runs.
 
     Raises NotFound where neither a file nor a Redis is named.
     """
     from coordination.operations import checkup
-    from coordination.operations.doctor import Facts
+    from coordination.operations.doctor import Checkup
     from coordination.services.view import service_reports
 
     settings = access.settings
@@ -106,21 +106,21 @@ def examine(access: EcosystemAccess) -> Facts:
         asks_for_sandbox=file is not None and file.asks_for_sandbox,
         over_http=file.over_http if file else (),
     )
-    facts = Facts(machine=machine, file=file)
+    found = Checkup(machine=machine, file=file)
     if file and file.problems and not settings.redis_url:
-        return facts  # the file may name one, for all we know
+        return found  # the file may name one, for all we know
     try:
         url = access.redis_url
     except CoordinationError as error:
-        return Facts(machine=facts.machine, file=file, trouble=error)
+        return Checkup(machine=found.machine, file=file, trouble=error)
     if not settings.redis_url:
-        facts = replace(facts, restarts=access.local.restarts.recent(), state=str(access.state))
-    facts = checkup.look_at_redis(url, settings, embedded=not settings.redis_url, facts=facts)
-    if facts.trouble:
-        return facts
+        found = replace(found, restarts=access.local.restarts.recent(), state=str(access.state))
+    found = checkup.look_at_redis(url, settings, embedded=not settings.redis_url, checkup=found)
+    if found.trouble:
+        return found
     with access.answering() as connection:
         reports = service_reports(access.state, settings.this_host, connection.registry)
-    return replace(facts, services=tuple(reports))
+    return replace(found, services=tuple(reports))
 
 
 def flower_page(access: EcosystemAccess, address: str, port: int, *, read_only: bool) -> FlowerConfig:

@@ -33,7 +33,7 @@ from coordination.branches import (
     prefix_of,
     set_branch,
 )
-from coordination.changes.checkout import BranchFacts, branch_with_work, facts_of, pushed_branch, todos_of
+from coordination.changes.checkout import BranchWork, branch_with_work, facts_of, pushed_branch, todos_of
 from coordination.changes.discard import alone
 from coordination.changes.merge import commit_merge, merge_trees, tree_of
 from coordination.errors import Conflict, GitRefused, NotFound
@@ -184,7 +184,7 @@ def _left(
                 break
 
 
-def _unknown(plan: str, repo: str, facts: BranchFacts, host: str) -> Adoption:
+def _unknown(plan: str, repo: str, facts: BranchWork, host: str) -> Adoption:
     """Return the adoption of work of which Redis has no record."""
     return Adoption(plan=plan, repo=repo, before="", host=host, lacks=(), **vars(facts))
 
@@ -267,7 +267,7 @@ class _Sides:
     plan: str
     change: RepoChange
     place: Path
-    theirs: BranchFacts
+    theirs: BranchWork
     request: FetchedRequest | None
 
     def merged(self) -> str:

@@ -130,7 +130,7 @@ def _number(word: str) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BranchFacts:
+class BranchWork:
     """The work on a branch, beyond its base branch."""
 
     branch: str
@@ -146,7 +146,7 @@ class BranchFacts:
     """Oldest first."""
 
 
-def facts_of(checkout: Path, branch: str, plan: str, base: str, *, ref: str = "") -> BranchFacts:
+def facts_of(checkout: Path, branch: str, plan: str, base: str, *, ref: str = "") -> BranchWork:
     """Return the work on a branch. `base`: the tip of the base branch; `ref`: the ref of the branch, if it is
     no branch of the checkout. Raises NotFound, GitRefused.
     """
@@ -163,7 +163,7 @@ def facts_of(checkout: Path, branch: str, plan: str, base: str, *, ref: str = ""
     began = fork if contains(checkout, base, fork) else base  # a later merge of the base branch counts
     ours = list(_todos(reversed(rows), plan))
     counts = _counts(checkout, began, tip)
-    return BranchFacts(
+    return BranchWork(
         branch=branch,
         base=began,
         tip=tip,

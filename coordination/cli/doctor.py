@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from coordination.api import Facts, Finding, RunView, Severity, findings
+from coordination.api import Checkup, Finding, RunView, Severity, findings
 from coordination.api.machine import examine
 from coordination.cli.command import command
 from coordination.cli.context import CliContext
@@ -35,52 +35,58 @@ def doctor(call: CliContext, as_json: bool) -> int:
     """The next step is printed with each finding. Exit code 0: no errors, perhaps warnings. 3: errors. 7:
     Redis does not answer.
     """
-    facts = examine(call.coord)
-    found = findings(facts)
+    checkup = examine(call.coord)
+    found = findings(checkup)
     if as_json:
-        print_json(as_data(facts, found))
+        print_json(as_data(checkup, found))
     else:
-        _print(facts, found)
-    if facts.trouble:
-        return facts.trouble.exit_code
+        _print(checkup, found)
+    if checkup.trouble:
+        return checkup.trouble.exit_code
     return ExitCode.FAILED if any(finding.severity is Severity.WRONG for finding in found) else 0
 
 
-def as_data(facts: Facts, found: Sequence[Finding]) -> dict[str, Any]:
+def as_data(checkup: Checkup, found: Sequence[Finding]) -> dict[str, Any]:
     return {
-        "file": asdict(facts.file) if facts.file else None,
-        "machine": asdict(facts.machine),
-        "redis": {k: v for k, v in asdict(facts.server).items() if k != "findings"} if facts.server else None,
+        "file": asdict(checkup.file) if checkup.file else None,
+        "machine": asdict(checkup.machine),
+        "redis": _server(checkup),
         "workers": [
             {**one.worker.model_dump(mode="json"), "last_heard_s": round(one.ago_s, 1)}
-            for one in facts.workers
+            for one in checkup.workers
         ],
         "repos": [
             {
                 "repo": repo,
-                "hosts": facts.hosts_of(repo),
-                "unfit": facts.unfit(repo),
-                "queues": _queues(facts, repo),
+                "hosts": checkup.hosts_of(repo),
+                "unfit": checkup.unfit(repo),
+                "queues": _queues(checkup, repo),
             }
-            for repo in facts.repos
+            for repo in checkup.repos
         ],
         "runs": [
             {"run_id": run.run_id, "plan_id": run.plan_id, "status": run.status, "waits": list(_waits(run))}
-            for run in facts.runs
+            for run in checkup.runs
         ],
-        "poison": facts.poison,
-        "restarts": [asdict(restart) for restart in facts.restarts],
+        "poison": checkup.poison,
+        "restarts": [asdict(restart) for restart in checkup.restarts],
         "findings": [asdict(finding) for finding in found],
     }
 
 
-def _queues(facts: Facts, repo: str) -> dict[str, int]:
+def _server(checkup: Checkup) -> dict[str, Any] | None:
+    if checkup.server is None:
+        return None
+    return {name: value for name, value in asdict(checkup.server).items() if name != "findings"}
+
+
+def _queues(checkup: Checkup, repo: str) -> dict[str, int]:
     """Return the lengths of the queue that all workers of the repository read (`shared`), and of those of
     one host.
     """
     return {
         host or "shared": n
-        for (name, host), n in facts.queues.items()
+        for (name, host), n in checkup.queues.items()
         if name == repo and (n or host is None)
     }
 
@@ -91,14 +97,14 @@ def _waits(run: RunView) -> Iterator[str]:
 
 
 @paged()
-def _print(facts: Facts, found: Sequence[Finding]) -> None:
-    print_facts(dict(_head(facts)))
-    if facts.workers:
+def _print(checkup: Checkup, found: Sequence[Finding]) -> None:
+    print_facts(dict(_head(checkup)))
+    if checkup.workers:
         click.echo()
-        _print_workers(facts)
-    if facts.repos and facts.queues:
+        _print_workers(checkup)
+    if checkup.repos and checkup.queues:
         click.echo()
-        _print_repos(facts)
+        _print_repos(checkup)
     click.echo()
     for finding in found:
         click.secho(
@@ -110,8 +116,8 @@ def _print(facts: Facts, found: Sequence[Finding]) -> None:
         click.echo("nothing is wrong")
 
 
-def _head(facts: Facts) -> Iterator[tuple[str, str]]:
-    file, machine, server = facts.file, facts.machine, facts.server
+def _head(checkup: Checkup) -> Iterator[tuple[str, str]]:
+    file, machine, server = checkup.file, checkup.machine, checkup.server
     if file is None:
         yield "file", "none here"
     elif file.problems:
@@ -120,19 +126,19 @@ def _head(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "file", f"{file.path}: valid, {counted(len(file.repos), 'repository')}"
     agent = f", agent {machine.agent}" if machine.agent else ""
     yield "machine", f"host {machine.host}, coord {machine.version}, git {machine.git or 'none'}{agent}"
-    yield from _trust(facts)
+    yield from _trust(checkup)
     if server:
         yield "Redis", server.address + (" (embedded)" if server.embedded else "")
     if server and server.software:
         limit = f"of {server.maxmemory / MIB:.0f} MiB" if server.maxmemory else "used, no limit"
         files = {True: ", append-only file", False: ", no append-only file", None: ""}[server.append_only]
         yield "", f"{server.software}, {server.used_memory / MIB:.1f} MiB {limit}, {server.policy}{files}"
-    for run in facts.runs:
+    for run in checkup.runs:
         yield f"run {run.run_id}", "; ".join([f"of {run.plan_id}, {run.status}", *_waits(run)])
 
 
-def _trust(facts: Facts) -> Iterator[tuple[str, str]]:
-    machine = facts.machine
+def _trust(checkup: Checkup) -> Iterator[tuple[str, str]]:
+    machine = checkup.machine
     found = machine.trust
     name = f", {found.name} in the trust file" if found.name else ""
     yield "identity", f"{found.identity}{name}, {found.source}" if found.identity else "none"
@@ -141,9 +147,9 @@ def _trust(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "signatures", SIGNATURES[machine.signatures]
 
 
-def _print_workers(facts: Facts) -> None:
+def _print_workers(checkup: Checkup) -> None:
     rows = []
-    for one in facts.workers:
+    for one in checkup.workers:
         worker = one.worker
         places = ", ".join(f"{repo}={worker.places.get(repo, '?')}" for repo in worker.repos)
         clock = f"{round(worker.clock_offset_ms / 1000) or 0:+d} s"
@@ -153,12 +159,12 @@ def _print_workers(facts: Facts) -> None:
     print_table(("HOST", "PID", "COORD", "JOBS", "CLOCK", "HEARD", "REPOSITORIES"), rows)
 
 
-def _print_repos(facts: Facts) -> None:
-    rows, nobody = [], "none until a sweep" if facts.starts_workers else "none"
-    for repo in facts.repos:
-        lengths = _queues(facts, repo)
+def _print_repos(checkup: Checkup) -> None:
+    rows, nobody = [], "none until a sweep" if checkup.starts_workers else "none"
+    for repo in checkup.repos:
+        lengths = _queues(checkup, repo)
         own = ", ".join(f"{n} for {host}" for host, n in lengths.items() if host != "shared")
         queue = f"{lengths['shared']}{f' + {own}' if own else ''}"
-        unfit = "; ".join(f"{host}: {why}" for host, why in facts.unfit(repo).items())
-        rows.append((repo, ", ".join(facts.hosts_of(repo)) or nobody, queue, unfit))
+        unfit = "; ".join(f"{host}: {why}" for host, why in checkup.unfit(repo).items())
+        rows.append((repo, ", ".join(checkup.hosts_of(repo)) or nobody, queue, unfit))
     print_table(("REPOSITORY", "SERVED BY", "QUEUE", "MISSING ON"), rows)

@@ -57,7 +57,7 @@ class Extend(_ClientFrame):
     extend: Id
 
 
-class SendRequest(_ClientFrame):
+class OutgoingMessage(_ClientFrame):
     to: str
     type: str
     payload: Any
@@ -72,7 +72,7 @@ class SendRequest(_ClientFrame):
 
 
 class Send(_ClientFrame):
-    send: SendRequest
+    send: OutgoingMessage
 
 
 Topics = Annotated[list[str], Field(min_length=1, max_length=100)] | str

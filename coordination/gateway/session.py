@@ -208,7 +208,7 @@ class Session:
             raise _lost(message_id)
         self._window.extend(message_id, time.monotonic())
 
-    async def _send(self, request: frames.SendRequest) -> None:
+    async def _send(self, request: frames.OutgoingMessage) -> None:
         for recipient in (request.to, request.reply_to or ""):
             if recipient.startswith(INTERNAL_RECIPIENTS):
                 raise NotAllowed(

@@ -48,7 +48,7 @@ SILENT = ("unreachable",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class Observations:
     now: float
     workers: tuple[Worker, ...] = ()
     services: Mapping[str, ServiceReport] = field(default_factory=dict)
@@ -59,13 +59,13 @@ class Facts:
     disconnected: Collection[str] = ()
 
 
-def subjects_of(declared: Ecosystem, facts: Facts) -> Iterator[Subject]:
+def subjects_of(declared: Ecosystem, seen: Observations) -> Iterator[Subject]:
     """Yield all subjects. A repository is required if one of its required services should be up."""
     services = {one.name: one for one in declared.coordination.services}
-    desired = [services[name] for name in facts.services if name in services]
+    desired = [services[name] for name in seen.services if name in services]
     required = {one.repo for one in desired if one.required}
     for repo in declared.repos:
-        connected = repo.name not in facts.disconnected
+        connected = repo.name not in seen.disconnected
         yield Subject(
             kind=Kind.REPO,
             name=repo.name,
@@ -74,52 +74,52 @@ def subjects_of(declared: Ecosystem, facts: Facts) -> Iterator[Subject]:
             recoverable=repo.recover is not None,
             connected=connected,
         )
-        if _remote_reports(repo.name, facts):
+        if _remote_reports(repo.name, seen):
             yield Subject(kind=Kind.REMOTE, name=repo.name, repo=repo.name, connected=connected)
     for service in desired:
-        yield _of_service(service, facts)
-    for host in sorted({worker.host for worker in facts.workers}):
+        yield _of_service(service, seen)
+    for host in sorted({worker.host for worker in seen.workers}):
         yield Subject(kind=Kind.DISK, name=host)
 
 
-def _of_service(service: Service, facts: Facts) -> Subject:
+def _of_service(service: Service, seen: Observations) -> Subject:
     return Subject(
         kind=Kind.SERVICE,
         name=service.name,
         repo=service.repo,
         required=service.required,
-        recoverable=not facts.services[service.name].away,
-        connected=service.repo not in facts.disconnected,
+        recoverable=not seen.services[service.name].away,
+        connected=service.repo not in seen.disconnected,
     )
 
 
-def look_at(subject: Subject, facts: Facts) -> Look:
+def look_at(subject: Subject, seen: Observations) -> Look:
     """Return the result of a look at the subject, by the facts."""
     match subject.kind:
         case Kind.REPO:
-            return _repo(subject.name, facts)
+            return _repo(subject.name, seen)
         case Kind.REMOTE:
-            return _remote(subject.name, facts)
+            return _remote(subject.name, seen)
         case Kind.SERVICE:
-            return _service(facts.services.get(subject.name))
+            return _service(seen.services.get(subject.name))
         case Kind.DISK:
-            return _disk(subject.name, facts)
+            return _disk(subject.name, seen)
 
 
-def _repo(repo: str, facts: Facts) -> Look:
-    serving = [worker for worker in facts.workers if repo in worker.repos]
+def _repo(repo: str, seen: Observations) -> Look:
+    serving = [worker for worker in seen.workers if repo in worker.repos]
     method = f"worker on {', '.join(sorted({one.host for one in serving}))}" if serving else "workers"
     if not serving:
         return Look(healthy=False, why="no living worker serves it", method=method, reported=False)
     broken = {w.host: w.unfit.get(repo) or w.broken.get(repo, "") for w in serving}
     whys = [f"on host {host} {why}" for host, why in sorted(broken.items()) if why]
-    if grows := facts.growing.get(repo):
+    if grows := seen.growing.get(repo):
         whys.append(grows)
     return Look(healthy=not whys, why="; ".join(whys), method=method)
 
 
-def _remote(repo: str, facts: Facts) -> Look:
-    reports = _remote_reports(repo, facts)
+def _remote(repo: str, seen: Observations) -> Look:
+    reports = _remote_reports(repo, seen)
     bad = [f"from host {one.host}: {one.why}" for one in reports if not one.healthy]
     return Look(
         healthy=not bad,
@@ -131,12 +131,12 @@ def _remote(repo: str, facts: Facts) -> Look:
     )
 
 
-def _remote_reports(repo: str, facts: Facts) -> list[RemoteReport]:
+def _remote_reports(repo: str, seen: Observations) -> list[RemoteReport]:
     """Return the last reports of the hosts that serve the repository; without reports it is no subject."""
-    if repo not in facts.remotes:
+    if repo not in seen.remotes:
         return []
-    serving = {worker.host for worker in facts.workers if repo in worker.repos}
-    fresh = (one for one in facts.remotes[repo] if facts.now - one.at < REPORT_VALID_S)
+    serving = {worker.host for worker in seen.workers if repo in worker.repos}
+    fresh = (one for one in seen.remotes[repo] if seen.now - one.at < REPORT_VALID_S)
     return [one for one in fresh if one.host in serving]
 
 
@@ -155,8 +155,8 @@ def _service(report: ServiceReport | None) -> Look:
     )
 
 
-def _disk(host: str, facts: Facts) -> Look:
-    short = sorted({worker.short for worker in facts.workers if worker.host == host and worker.short})
+def _disk(host: str, seen: Observations) -> Look:
+    short = sorted({worker.short for worker in seen.workers if worker.host == host and worker.short})
     return Look(healthy=not short, why="; ".join(short), method="worker")
 
 
@@ -190,7 +190,7 @@ def repo_of(declared: Ecosystem, name: str) -> Repo | None:
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
     declared: Ecosystem
-    facts: Facts
+    seen: Observations
     server: str
     """Id of the Redis server's process."""
 
@@ -218,7 +218,7 @@ class FactSource:
         declared = self._declared()
         workers = self._registry.workers()
         lengths = self._lengths(declared, sorted({worker.host for worker in workers}))
-        facts = Facts(
+        seen = Observations(
             now=now,
             workers=workers,
             services={one.name: one for one in self._services()},
@@ -226,7 +226,7 @@ class FactSource:
             growing=self._queues.growing(lengths, now),
             disconnected=self._redis.hkeys(self._keys.disconnected),
         )
-        return Gathered(declared=declared, facts=facts, server=self._redis.info("server")["run_id"])
+        return Gathered(declared=declared, seen=seen, server=self._redis.info("server")["run_id"])
 
     def _lengths(self, declared: Ecosystem, hosts: Iterable[str]) -> dict[str, int]:
         queues = [(repo.name, host) for repo in declared.repos for host in (None, *hosts)]

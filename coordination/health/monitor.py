@@ -154,7 +154,7 @@ class HealthMonitor(BackgroundService):
         self._gathered = self._source.gather(now)
         if server and self._gathered.server != server:
             self._table.redis_was_away(now, self._lease_s)
-        self._table.watch(subjects_of(self._gathered.declared, self._gathered.facts), now)
+        self._table.watch(subjects_of(self._gathered.declared, self._gathered.seen), now)
         names = {record.subject.breaker: subject for subject, record in self._table.records.items()}
         tripped = {one.name: one.state for one in self._breakers.list() if one.name in names}
         self._table.breakers({names[name]: state for name, state in tripped.items()})
@@ -163,10 +163,10 @@ class HealthMonitor(BackgroundService):
     def _look(self, done: Round, now: float) -> None:
         if self._gathered is None:
             return
-        facts = self._gathered.facts
+        seen = self._gathered.seen
         for subject in self._table.due(now):
             before = self._table.records[subject]
-            look = look_at(before.subject, facts)
+            look = look_at(before.subject, seen)
             record = self._table.take(subject, look, now, now)
             done.looked_at += 1
             if record is None:

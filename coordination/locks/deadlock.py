@@ -70,7 +70,7 @@ class Name:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class LockRequest:
     id: str
     party: str
     waiting: bool
@@ -108,12 +108,12 @@ class WaitGraph:
     alarm.
     """
 
-    def __init__(self, requests: Iterable[Request], names: Mapping[str, Name]) -> None:
+    def __init__(self, requests: Iterable[LockRequest], names: Mapping[str, Name]) -> None:
         self.requests = {request.id: request for request in requests}
         self.names = names
         self._queues = {what: list(self._queue(what, name)) for what, name in names.items()}
         self._parties_ahead: dict[tuple[str, str], tuple[str, ...]] = {}
-        self._waiting: dict[str, list[Request]] = {}
+        self._waiting: dict[str, list[LockRequest]] = {}
         self._held_by_party: dict[str, int] = {}
         for request in sorted(self.requests.values(), key=lambda request: (request.rank, request.id)):
             if request.waiting:
@@ -123,7 +123,7 @@ class WaitGraph:
                     request.wants
                 )
 
-    def _queue(self, what: str, name: Name) -> Iterator[tuple[Request, Want]]:
+    def _queue(self, what: str, name: Name) -> Iterator[tuple[LockRequest, Want]]:
         for request_id in name.queue:
             request = self.requests.get(request_id)
             if request and request.waiting and (want := request.want(what)):
@@ -166,12 +166,12 @@ class WaitGraph:
             for request in self._waiting[party]
         )
 
-    def _is_free(self, request: Request, want: Want, stuck: set[str]) -> bool:
+    def _is_free(self, request: LockRequest, want: Want, stuck: set[str]) -> bool:
         if self._refusing_holdings(want, stuck):
             return False
         return stuck.isdisjoint(self._parties_ahead_of(request, want))
 
-    def _blockers(self, request: Request, want: Want, stuck: set[str]) -> list[str]:
+    def _blockers(self, request: LockRequest, want: Want, stuck: set[str]) -> list[str]:
         """Return the requests of stuck parties that prevent the want from being granted; [] if it would be
         granted.
         """
@@ -183,7 +183,7 @@ class WaitGraph:
         holdings = self.names.get(want.name, Name()).holdings
         return want.refusing_holdings([h for h in holdings if self._party(h.request) in stuck])
 
-    def _requests_ahead(self, request: Request, want: Want) -> Iterator[Request]:
+    def _requests_ahead(self, request: LockRequest, want: Want) -> Iterator[LockRequest]:
         """Yield the requests that precede this one at the name and cannot share it."""
         for other, its in self._queues.get(want.name, ()):
             if other.id == request.id or other.rank > request.rank:
@@ -191,7 +191,7 @@ class WaitGraph:
             if not want.mode == its.mode == SHARED:
                 yield other
 
-    def _parties_ahead_of(self, request: Request, want: Want) -> tuple[str, ...]:
+    def _parties_ahead_of(self, request: LockRequest, want: Want) -> tuple[str, ...]:
         """Return the parties ahead, cached because they are requested repeatedly."""
         key = request.id, want.name
         if key not in self._parties_ahead:
@@ -249,7 +249,7 @@ class WaitGraph:
                 queue += [other for other in dict.fromkeys(blockers) if other not in queue]
         return tuple(proof)
 
-    def _reason(self, request: Request, chosen: Link | None, stuck: set[str]) -> list[Link]:
+    def _reason(self, request: LockRequest, chosen: Link | None, stuck: set[str]) -> list[Link]:
         """Return the links that prevent the request: one blocker suffices, but for an amount all holders
         count.
         """
@@ -270,7 +270,7 @@ class WaitGraph:
         able = [waiter for waiter in waiters if waiter.may_give_way]
         return min(able, key=lambda w: (len(self.stuck(but=w.party)), self._order(w))).id
 
-    def _order(self, request: Request) -> tuple[int, int, int, str]:
+    def _order(self, request: LockRequest) -> tuple[int, int, int, str]:
         return (self._held_by_party.get(request.party, 0), request.priority, -request.rank, request.id)
 
 
@@ -360,8 +360,8 @@ def graph_of(read: GraphReply) -> WaitGraph:
     return WaitGraph(map(_request, read["requests"]), {name["name"]: _name(name) for name in read["names"]})
 
 
-def _request(read: steps.GraphRequest) -> Request:
-    return Request(
+def _request(read: steps.GraphRequest) -> LockRequest:
+    return LockRequest(
         id=read["id"],
         party=read["party"],
         waiting=read["state"] == "waiting",

@@ -31,7 +31,7 @@ from coordination.errors import CoordinationError, InvalidFile, NotFound, Unread
 from coordination.files import loose, why_no_folder
 from coordination.health.store import HealthStore
 from coordination.models import Command, Ecosystem, SandboxKind, Signatures
-from coordination.operations.doctor import Facts, File, LivingWorker, Server
+from coordination.operations.doctor import Checkup, File, LivingWorker, Server
 from coordination.operations.executable import broken_checkouts, not_transferable
 from coordination.operations.listening import look_at_certificate
 from coordination.operations.machine_check import Machine
@@ -49,7 +49,7 @@ READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
 
 def look_at_file(path: Path, settings: Settings) -> File:
-    """Return facts about the file, valid or not. Raises NotFound, or CoordinationError if it
+    """Return the facts about the file, valid or not. Raises NotFound, or CoordinationError if it
     cannot be read.
     """
     try:
@@ -95,7 +95,7 @@ def look_at_machine(
     asks_for_sandbox: bool = False,
     over_http: Sequence[str] = (),
 ) -> Machine:
-    """Return facts about this machine. `folders`: folders whose disks need space; `state`: state folder of
+    """Return the facts about this machine. `folders`: those whose disks need space; `state`: state folder of
     the worker; `changed_folders`: folders that todos change; `asks_for_sandbox`: a todo or repository
     requires a sandbox; `over_http`: repositories with such a url.
     """
@@ -163,9 +163,9 @@ def _missing(settings: Settings) -> Iterator[str]:
             yield f"{name}'s program {program!r}"
 
 
-def look_at_redis(url: str, settings: Settings, *, embedded: bool, facts: Facts) -> Facts:
-    """Return the facts extended by those of Redis, or by the reason why it cannot be queried."""
-    facts = replace(facts, server=Server(address=hide_password(url), embedded=embedded))
+def look_at_redis(url: str, settings: Settings, *, embedded: bool, checkup: Checkup) -> Checkup:
+    """Return the checkup extended by Redis, or by the reason why it cannot be queried."""
+    checkup = replace(checkup, server=Server(address=hide_password(url), embedded=embedded))
     try:
         connection = Connection(url, settings)
         with closing(connection.redis), reaching(url):
@@ -174,24 +174,24 @@ def look_at_redis(url: str, settings: Settings, *, embedded: bool, facts: Facts)
                 server = replace(
                     server, findings=(*server.findings, *missing(ask_for_commands(connection.redis)))
                 )
-            facts = replace(facts, server=server)
+            checkup = replace(checkup, server=server)
             with suppress(redis.exceptions.NoPermissionError):  # a worker does it instead
                 set_apart(connection.redis, settings.namespace)
-            return _ask(connection, facts)
+            return _ask(connection, checkup)
     except CoordinationError as error:
-        return replace(facts, trouble=error)
+        return replace(checkup, trouble=error)
     except redis.ResponseError:  # for example, a cluster redirects our keys; the findings from INFO report it
-        if not facts.server or not facts.server.findings:
+        if not checkup.server or not checkup.server.findings:
             raise
-        return facts
+        return checkup
 
 
-def _ask(connection: Connection, facts: Facts) -> Facts:
+def _ask(connection: Connection, checkup: Checkup) -> Checkup:
     asked, now_ms, answered = time.time(), connection.store.now_ms(), time.time()
-    machine = replace(facts.machine, clock_offset_ms=round((asked + answered) * 500 - now_ms))
+    machine = replace(checkup.machine, clock_offset_ms=round((asked + answered) * 500 - now_ms))
     workers, gone = _living_workers(connection, now_ms)
     known = replace(
-        facts,
+        checkup,
         machine=machine,
         workers=workers,
         gone=gone,

@@ -1,4 +1,4 @@
-"""Problems of an ecosystem's machines, each with a remedy. Pure: checkup.py collects the facts."""
+"""Problems of an ecosystem's machines, each with a remedy. Pure: checkup.py collects what is known."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class LivingWorker:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class Checkup:
     machine: Machine
     file: File | None = None
     trouble: CoordinationError | None = None
@@ -137,30 +137,30 @@ class Facts:
         return {h.worker.host: h.worker.unfit[repo] for h in self.workers if repo in h.worker.unfit}
 
 
-def findings(facts: Facts) -> tuple[Finding, ...]:
+def findings(checkup: Checkup) -> tuple[Finding, ...]:
     """Return the findings, problems first."""
-    reports = facts.machine.host in {living.worker.host for living in facts.workers}
+    reports = checkup.machine.host in {living.worker.host for living in checkup.workers}
     found = [
-        *_file(facts.file),
-        *_redis(facts),
-        *_restarts(facts),
-        *_foreign_data(facts),
-        *_ecosystem_without_id(facts),
-        *_other_ecosystem(facts),
-        *_served(facts),
-        *_absent(facts),
-        *_versions(facts),
-        *_clocks(facts),
-        *_silent_hosts(facts),
-        *_half_undone(facts),
-        *_breakers(facts),
-        *_health(facts),
-        *_services(facts),
-        *_poison(facts),
+        *_file(checkup.file),
+        *_redis(checkup),
+        *_restarts(checkup),
+        *_foreign_data(checkup),
+        *_ecosystem_without_id(checkup),
+        *_other_ecosystem(checkup),
+        *_served(checkup),
+        *_absent(checkup),
+        *_versions(checkup),
+        *_clocks(checkup),
+        *_silent_hosts(checkup),
+        *_half_undone(checkup),
+        *_breakers(checkup),
+        *_health(checkup),
+        *_services(checkup),
+        *_poison(checkup),
         *machine_findings(
-            facts.machine, embedded=facts.server is not None and facts.server.embedded, reports=reports
+            checkup.machine, embedded=checkup.server is not None and checkup.server.embedded, reports=reports
         ),
-        *(Finding.warning(what, remedy) for what, remedy in facts.machine.credentials),
+        *(Finding.warning(what, remedy) for what, remedy in checkup.machine.credentials),
     ]
     return tuple(sorted(found, key=lambda finding: finding.severity is not Severity.WRONG))
 
@@ -198,22 +198,22 @@ def too_large_words(repos: Collection[str]) -> tuple[str, str]:
     )
 
 
-def _redis(facts: Facts) -> Iterator[Finding]:
-    if facts.trouble:
-        yield Finding.wrong(facts.trouble.message, facts.trouble.hint)
-    yield from facts.server.findings if facts.server else ()
-    if facts.server and facts.server.in_plain_text:
+def _redis(checkup: Checkup) -> Iterator[Finding]:
+    if checkup.trouble:
+        yield Finding.wrong(checkup.trouble.message, checkup.trouble.hint)
+    yield from checkup.server.findings if checkup.server else ()
+    if checkup.server and checkup.server.in_plain_text:
         yield Finding.warning(
-            f"{facts.server.address} is on another host without encryption: "
+            f"{checkup.server.address} is on another host without encryption: "
             "its password and all commands can be intercepted",
             "enable TLS there and use rediss://",
         )
 
 
-def _restarts(facts: Facts) -> Iterator[Finding]:
-    for name in sorted({restart.name for restart in facts.restarts}):
-        ours = [restart for restart in facts.restarts if restart.name == name]
-        log = f"{facts.state}/{name}.log"
+def _restarts(checkup: Checkup) -> Iterator[Finding]:
+    for name in sorted({restart.name for restart in checkup.restarts}):
+        ours = [restart for restart in checkup.restarts if restart.name == name]
+        log = f"{checkup.state}/{name}.log"
         if any(restart.given_up for restart in ours):
             yield Finding.wrong(
                 f"the {name} died too often within five minutes and is not restarted",
@@ -227,41 +227,41 @@ def _restarts(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _foreign_data(facts: Facts) -> Iterator[Finding]:
-    for words in facts.damaged:
+def _foreign_data(checkup: Checkup) -> Iterator[Finding]:
+    for words in checkup.damaged:
         yield Finding.wrong(
             words,
             "another program writes in this namespace, or Redis lost data: give coord a namespace of its own",
         )
-    if facts.apart is None:
+    if checkup.apart is None:
         yield Finding.warning(
             "this login may not list keys, so keys that were set aside are unknown",
             "run coord doctor as a keeper",
         )
-    elif facts.apart:
+    elif checkup.apart:
         yield Finding.warning(
-            f"{counted(len(facts.apart), 'key')} of coord held foreign data and "
-            f"{'was' if len(facts.apart) == 1 else 'were'} set aside: {listed(facts.apart[:5])}",
+            f"{counted(len(checkup.apart), 'key')} of coord held foreign data and "
+            f"{'was' if len(checkup.apart) == 1 else 'were'} set aside: {listed(checkup.apart[:5])}",
             "another program writes in this namespace: give coord one of its own; "
             "these keys expire after a week",
         )
 
 
-def _ecosystem_without_id(facts: Facts) -> Iterator[Finding]:
-    if facts.machine.signatures == "require" and facts.file and not facts.file.ecosystem_id:
+def _ecosystem_without_id(checkup: Checkup) -> Iterator[Finding]:
+    if checkup.machine.signatures == "require" and checkup.file and not checkup.file.ecosystem_id:
         yield Finding.warning(
-            f"signatures are required, and {facts.file.path} has no `coordination.id`: an order for another "
-            "file without one counts here, too",
+            f"signatures are required, and {checkup.file.path} has no `coordination.id`: an order for "
+            "another file without one counts here, too",
             LINE_OF_ID.format(new_id()),
         )
 
 
-def _other_ecosystem(facts: Facts) -> Iterator[Finding]:
-    ours, held = facts.file.ecosystem_id if facts.file else "", facts.ecosystem_held
+def _other_ecosystem(checkup: Checkup) -> Iterator[Finding]:
+    ours, held = checkup.file.ecosystem_id if checkup.file else "", checkup.ecosystem_held
     if not ours or not held or ours == held:
         return
     what = f"this is ecosystem {ours}, but the namespace on this Redis belongs to ecosystem {held}"
-    if facts.workers or facts.runs:
+    if checkup.workers or checkup.runs:
         yield Finding.wrong(
             what,
             f"give this one a namespace of its own: {SET_NAMESPACE}; "
@@ -275,55 +275,55 @@ def _other_ecosystem(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _served(facts: Facts) -> Iterator[Finding]:
-    if facts.trouble or facts.server is None or facts.starts_workers:
+def _served(checkup: Checkup) -> Iterator[Finding]:
+    if checkup.trouble or checkup.server is None or checkup.starts_workers:
         return
-    for repo in facts.repos:
-        for host, why in facts.unfit(repo).items():
+    for repo in checkup.repos:
+        for host, why in checkup.unfit(repo).items():
             yield Finding.wrong(
                 f"host {host} serves {repo} but cannot work on it: {why}",
                 f"fix that on {host}; its worker notices by itself",
             )
-    for living in facts.workers:
+    for living in checkup.workers:
         if living.worker.short:
             yield Finding.wrong(
                 f"worker {living.worker.id} starts no todos: {living.worker.short}",
                 f"free space on {living.worker.host} (coord run clean lists data of runs), or set disk_min",
             )
-    unserved = [repo for repo in facts.repos if not facts.hosts_of(repo) and not facts.unfit(repo)]
+    unserved = [repo for repo in checkup.repos if not checkup.hosts_of(repo) and not checkup.unfit(repo)]
     if unserved:
         start = (
-            "coord up" if facts.server.embedded else f"on its host: coord worker --repo {unserved[0]}=PATH"
+            "coord up" if checkup.server.embedded else f"on its host: coord worker --repo {unserved[0]}=PATH"
         )
         yield Finding.wrong(f"no worker serves {listed(unserved)}", start)
 
 
-def _absent(facts: Facts) -> Iterator[Finding]:
+def _absent(checkup: Checkup) -> Iterator[Finding]:
     """Yield the folders that this machine lacks, where its own worker needs them and has not reported it."""
-    if facts.file is None or (facts.server is not None and not facts.server.embedded):
+    if checkup.file is None or (checkup.server is not None and not checkup.server.embedded):
         return
-    for repo, why in facts.file.absent.items():
-        if not facts.unfit(repo):
+    for repo, why in checkup.file.absent.items():
+        if not checkup.unfit(repo):
             yield Finding.wrong(
                 f"repository {repo} is not on this machine: {why}",
-                f"clone it there, or correct its `path` in {facts.file.path}",
+                f"clone it there, or correct its `path` in {checkup.file.path}",
             )
 
 
-def _versions(facts: Facts) -> Iterator[Finding]:
-    ours = facts.machine.version
-    for version in sorted({h.worker.version for h in facts.workers} - {ours}):
-        hosts = sorted({h.worker.host for h in facts.workers if h.worker.version == version})
+def _versions(checkup: Checkup) -> Iterator[Finding]:
+    ours = checkup.machine.version
+    for version in sorted({h.worker.version for h in checkup.workers} - {ours}):
+        hosts = sorted({h.worker.host for h in checkup.workers if h.worker.version == version})
         yield Finding.wrong(
             f"the workers on {listed(hosts)} run coord {version}, this is {ours}",
             "install the same version everywhere",
         )
 
 
-def _clocks(facts: Facts) -> Iterator[Finding]:
-    offsets = {h.worker.host: h.worker.clock_offset_ms for h in facts.workers}
-    if facts.machine.clock_offset_ms is not None:
-        offsets.setdefault(facts.machine.host, facts.machine.clock_offset_ms)
+def _clocks(checkup: Checkup) -> Iterator[Finding]:
+    offsets = {h.worker.host: h.worker.clock_offset_ms for h in checkup.workers}
+    if checkup.machine.clock_offset_ms is not None:
+        offsets.setdefault(checkup.machine.host, checkup.machine.clock_offset_ms)
     for host, offset_ms in sorted(offsets.items()):
         if abs(offset_ms) > CLOCK_TOLERANCE / timedelta(milliseconds=1):
             how = f"{abs(offset_ms) / 1000:.0f} s {'ahead of' if offset_ms > 0 else 'behind'} Redis"
@@ -334,9 +334,9 @@ def _clocks(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _silent_hosts(facts: Facts) -> Iterator[Finding]:
-    for host, ago_s in facts.gone.items():
-        waiting = {repo: n for (repo, whose), n in facts.queues.items() if whose == host and n}
+def _silent_hosts(checkup: Checkup) -> Iterator[Finding]:
+    for host, ago_s in checkup.gone.items():
+        waiting = {repo: n for (repo, whose), n in checkup.queues.items() if whose == host and n}
         if waiting:
             yield Finding.wrong(
                 f"{counted(sum(waiting.values()), 'message')} for {listed(sorted(waiting))} on host {host}, "
@@ -346,8 +346,8 @@ def _silent_hosts(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _half_undone(facts: Facts) -> Iterator[Finding]:
-    for run in facts.half_undone:
+def _half_undone(checkup: Checkup) -> Iterator[Finding]:
+    for run in checkup.half_undone:
         failed = [todo.id for todo in run.todos if todo.state is TodoState.COMPENSATION_FAILED]
         yield Finding.wrong(
             f"run {run.run_id} of {run.plan_id} is half undone: {listed(failed)} could not be undone",
@@ -356,10 +356,10 @@ def _half_undone(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _breakers(facts: Facts) -> Iterator[Finding]:
+def _breakers(checkup: Checkup) -> Iterator[Finding]:
     """Yield the breakers that are not closed, without those of recoveries: `_health` names what is down."""
-    named = {one.subject.breaker for one in facts.health if one.is_troubled}
-    for breaker in facts.breakers:
+    named = {one.subject.breaker for one in checkup.health if one.is_troubled}
+    for breaker in checkup.breakers:
         if breaker.tripped and breaker.name not in named:
             behind = f", and {counted(breaker.behind, 'todo')} behind it" if breaker.behind else ""
             yield Finding.warning(
@@ -370,24 +370,26 @@ def _breakers(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _health(facts: Facts) -> Iterator[Finding]:
+def _health(checkup: Checkup) -> Iterator[Finding]:
     """Yield what is down, unless another finding (workers, folders, disks) names it."""
-    for one in facts.health:
+    for one in checkup.health:
         kind, name = one.subject.kind, one.subject.name
         if one.state is HealthState.DISCONNECTED and kind is Kind.REPO:
             yield Finding.warning(f"repository {name} is disconnected", f"coord repo connect {name}")
-        elif one.is_troubled and (kind in (Kind.SERVICE, Kind.REMOTE) or facts.hosts_of(name)):
+        elif one.is_troubled and (kind in (Kind.SERVICE, Kind.REMOTE) or checkup.hosts_of(name)):
             tell = Finding.wrong if one.subject.required and one.is_down else Finding.warning
             again = "it is not recovered any more" if one.given_up else "see it with its recoveries"
             yield tell(f"{kind} {name} is {one.state}: {one.reason}", f"{again}: coord repo health {name}")
 
 
-def _services(facts: Facts) -> Iterator[Finding]:
+def _services(checkup: Checkup) -> Iterator[Finding]:
     """Yield the services that are not well by the last report, unless `_health` names them: the monitor looks
     at them later.
     """
-    named = {one.subject.name for one in facts.health if one.is_troubled and one.subject.kind is Kind.SERVICE}
-    for one in facts.services:
+    named = {
+        one.subject.name for one in checkup.health if one.is_troubled and one.subject.kind is Kind.SERVICE
+    }
+    for one in checkup.services:
         if one.state in UNWELL and one.name not in named:
             yield Finding.warning(
                 f"service {one.name} of {one.repo} is {one.state}{f': {one.why}' if one.why else ''}",
@@ -395,13 +397,13 @@ def _services(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _poison(facts: Facts) -> Iterator[Finding]:
-    if facts.poison:
+def _poison(checkup: Checkup) -> Iterator[Finding]:
+    if checkup.poison:
         yield Finding.warning(
-            f"{counted(facts.poison, 'queue entry')} could not be read and set aside: "
+            f"{counted(checkup.poison, 'queue entry')} could not be read and set aside: "
             "another program writes into coord's queues",
-            f"inspect: redis-cli LRANGE {facts.poison_key} 0 -1; then delete: "
-            f"redis-cli DEL {facts.poison_key}",
+            f"inspect: redis-cli LRANGE {checkup.poison_key} 0 -1; then delete: "
+            f"redis-cli DEL {checkup.poison_key}",
         )
 
 

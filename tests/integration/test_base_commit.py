@@ -11,7 +11,7 @@ import pytest
 
 from coordination.errors import GitRefused
 from coordination.models import Repo
-from tests.worktrees import ANN, SOON, lock_request, save
+from tests.worktrees import ANN, SOON, claimant, save
 from workers.workspace import base_commit as beginning
 from workers.workspace.base_commit import Carried
 from workers.workspace.git import git
@@ -46,7 +46,7 @@ class Runs:
 
     def enter(self, **files: str) -> str:
         self.fence += 1
-        start = self.tree.enter(lock_request(self.run, self.fence), self.tip, SOON)
+        start = self.tree.enter(claimant(self.run, self.fence), self.tip, SOON)
         for name, text in files.items():
             (self.tree.path / name).write_text(text)
         return start
@@ -175,7 +175,7 @@ def test_every_attempt_of_the_run_begins_at_the_same_commit(runs: Runs, checkout
         checkout=checkout,
         carried=Carried(runs=("r1",), tip=runs.tip),
     )
-    assert again.enter(lock_request("r2", 99), runs.tip, SOON) == start
+    assert again.enter(claimant("r2", 99), runs.tip, SOON) == start
     again.leave()
 
 

@@ -16,7 +16,7 @@ from coordination.files import loose
 from coordination.models import Repo
 from coordination.runs.records import RunBrief, WaitReason
 from tests.attempts import RUN, Bench
-from tests.worktrees import ANN, SOON, lock_request, save
+from tests.worktrees import ANN, SOON, claimant, save
 from workers.cleanup.artifacts import RunArtifacts
 from workers.cleanup.landed import has_landed
 from workers.landing.remote import base_at_remote
@@ -63,7 +63,7 @@ class Sweeps:
 
     def begin(self) -> str:
         self.fence += 1
-        return self.tree.enter(lock_request(self.run, self.fence), self.at, SOON)
+        return self.tree.enter(claimant(self.run, self.fence), self.at, SOON)
 
     def work(self, **files: str) -> str:
         """Execute a todo that succeeds; return its commit."""
@@ -324,7 +324,7 @@ def test_the_branch_stays_where_a_person_rebases_it_or_has_it_checked_out_twice(
 def test_an_attempt_that_does_not_count_moves_the_branch_back(sweeps: Sweeps):
     sweeps.work(one="1\n")
     sweeps.at = None  # as if its settle was refused
-    request = lock_request(sweeps.run, sweeps.fence)
+    request = claimant(sweeps.run, sweeps.fence)
     sweeps.tree.take_back(request, None)
     assert sweeps.branch == "", "the change set had nothing before"
 

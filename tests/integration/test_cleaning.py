@@ -16,7 +16,7 @@ from coordination.runs.store import RunStore
 from tests.cleanup_host import FORGOTTEN_RUN, Machine
 from tests.contracts.run_harness import BAD, Harness
 from tests.testbed import git
-from tests.worktrees import lock_request
+from tests.worktrees import claimant
 from workers.cleanup import artifacts
 
 
@@ -173,7 +173,7 @@ def test_a_worktree_in_use_stays_with_its_branch(
     run = machine.run()
     inside = machine.worktree(run)
     tip = git(machine.repo, "rev-parse", f"coord/{run}")
-    inside.enter(lock_request(run, 2**60), tip, timedelta(0))
+    inside.enter(claimant(run, 2**60), tip, timedelta(0))
 
     done = cleaning.remove(cleaning.survey([]))
     inside.leave()

@@ -26,7 +26,7 @@ from tests.plans import ecosystem, graph, order
 from tests.submitting import submit
 from tests.testbed import git
 from tests.waiting import until
-from tests.worktrees import lock_request, make_checkout, save
+from tests.worktrees import claimant, make_checkout, save
 from workers.attempt import attempt, output
 from workers.attempt.output import KEPT_BYTES
 from workers.container import Container
@@ -249,7 +249,7 @@ def test_a_wait_for_a_secret_is_logged_once(parts: Container):
 def test_a_wait_for_a_workspace_names_its_holder_once(parts: Container, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attempt, "BUSY_PATIENCE", timedelta(0))
     holder = InPlace(state=parts.config.state, path=parts.served["r1"])
-    holder.enter(lock_request("other", 1), None, timedelta(0))
+    holder.enter(claimant("other", 1), None, timedelta(0))
     try:
         log = delivered_again(parts, submitted(parts, workspace="in-place"))
     finally:

@@ -18,7 +18,7 @@ from coordination.models import Repo
 from tests.commands import BRIEF, LONG, Started, alive, gone, python, sh
 from tests.testbed import FORKS, git
 from tests.waiting import until
-from tests.worktrees import Run, lock_request
+from tests.worktrees import Run, claimant
 from workers.process import child, orphans
 from workers.process.orphans import new_mark, started
 from workers.workspace.lock import WorkspaceLock
@@ -95,11 +95,11 @@ WORKER = """
     from datetime import timedelta
     from pathlib import Path
     from workers.process.child import start
-    from tests.worktrees import lock_request
+    from tests.worktrees import claimant
     from workers.workspace.lock import WorkspaceLock
     records, workspace, command = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     there = WorkspaceLock(records, workspace)
-    there.enter(lock_request("r", 1), timedelta(0))
+    there.enter(claimant("r", 1), timedelta(0))
     long = timedelta(seconds=60)
     child = start(["sh", "-c", command], cwd=workspace, env=os.environ, timeout=long, kill_grace=long,
                   on_output=lambda data: None, hold=there.hold.fd, mark=there.mark)
@@ -183,7 +183,7 @@ def test_promise_2_the_next_attempt_enters_when_the_child_of_a_killed_worker_and
         worker.wait()
         assert started(escaped) == begun, "it did not outlive both: nothing is tested"
         there = WorkspaceLock(records, workspace)
-        there.enter(lock_request("r", 2), LONG)
+        there.enter(claimant("r", 2), LONG)
 
         assert not alive(escaped), f"round {n}"
         there.leave()
@@ -195,7 +195,7 @@ def test_processes_of_a_dead_attempt_end_before_the_next_one_enters(run: Run, tm
     # Given an attempt whose worker and guard were both killed: nobody holds the flock, and its command goes
     # on.
     run.enter()
-    env = os.environ | {orphans.KEY: run.lock_request.key, orphans.FENCE: "1"}
+    env = os.environ | {orphans.KEY: run.claimant.key, orphans.FENCE: "1"}
     ours = subprocess.Popen(["sleep", "600"], env=env, start_new_session=True)
     later = subprocess.Popen(["sleep", "600"], env=env | {orphans.FENCE: "11"})
     run.tree._workspace_lock._release()
@@ -264,7 +264,7 @@ def test_promise_2_a_process_that_a_git_filter_left_ends_with_the_attempt(
     script.write_text(FILTER.format(told=file, lets_go=lets_go))
     script.chmod(0o755)
     tree = Worktree(state=state, run="r", repo=Repo(name="up", path=str(checkout)), checkout=checkout)
-    tree.enter(lock_request("r", 1), None, LONG)
+    tree.enter(claimant("r", 1), None, LONG)
     git(checkout, "config", "filter.leaves.clean", str(script))
     (tree.path / ".gitattributes").write_text("work filter=leaves\n")
     (tree.path / "work").write_text("done\n")
@@ -275,7 +275,7 @@ def test_promise_2_a_process_that_a_git_filter_left_ends_with_the_attempt(
     tree.leave()
 
     assert not alive(escaped)
-    tree.enter(lock_request("r", 2, "T2"), None, timedelta(0))
+    tree.enter(claimant("r", 2, "T2"), None, timedelta(0))
     tree.leave()
 
 

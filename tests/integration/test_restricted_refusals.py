@@ -12,7 +12,7 @@ import pytest
 from coordination.errors import Conflict, NotAllowed, UsageError
 from coordination.runs.records import Result, TodoState
 from coordination.runs.remote_steps.calls import ProxyPresence
-from coordination.runs.remote_steps.serving import RequestQueue
+from coordination.runs.remote_steps.serving import CallQueue
 from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
 from tests.restricted_workers import DONE, LEASE, Site, claim, granted
@@ -126,7 +126,7 @@ def test_a_request_for_too_much_at_once_is_refused(site: Site, step: str, given:
 
 def test_many_requests_of_one_worker_keep_no_other_waiting_and_renewals_come_first():
     waiting, asked = (
-        RequestQueue(),
+        CallQueue(),
         [b'{"id":"%032x","step":"%s","given":{}}' % (n, b"log") for n in range(1500)],
     )
     renewal = asked[0].replace(b"log", b"renew")

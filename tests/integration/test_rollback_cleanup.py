@@ -18,7 +18,7 @@ import pytest
 from coordination.errors import GitRefused
 from coordination.models import Repo
 from tests.testbed import git
-from tests.worktrees import lock_request, run_id
+from tests.worktrees import claimant, run_id
 from workers.cleanup import artifacts
 from workers.cleanup.rollback import NotRemoved, RollbackCleanup
 from workers.workspace.base_commit import Carried
@@ -53,7 +53,7 @@ class Site:
         tree = Worktree(
             state=self.state, run=run, repo=Repo(name="api"), checkout=self.checkout, carried=carried
         )
-        tree.enter(lock_request(run, self.fence, todo), tip, AT_ONCE)
+        tree.enter(claimant(run, self.fence, todo), tip, AT_ONCE)
         self.open.append(tree)
         return tree
 

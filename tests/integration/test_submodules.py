@@ -12,7 +12,7 @@ from coordination.errors import GitRefused
 from coordination.models import Repo
 from coordination.runs.not_committed import NotCommittedReason
 from tests.testbed import git
-from tests.worktrees import lock_request
+from tests.worktrees import claimant
 from workers.workspace.submodules import submodules_of
 from workers.workspace.worktree import Worktree
 
@@ -49,7 +49,7 @@ def tree(checkout: Path, *, wanted: bool | None = None) -> Worktree:
 
 
 def enter(worktree: Worktree, fence: int = 1, tip: str | None = None) -> str:
-    return worktree.enter(lock_request("r", fence), tip, SOON)
+    return worktree.enter(claimant("r", fence), tip, SOON)
 
 
 def test_a_fresh_worktree_has_the_submodules_of_its_checkout_and_the_checkout_is_as_before(checkout: Path):

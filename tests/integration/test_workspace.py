@@ -14,7 +14,7 @@ import pytest
 from coordination.errors import GitRefused
 from coordination.models import Repo
 from tests.testbed import FORKS
-from tests.worktrees import AT_ONCE, SOON, Run, lock_request
+from tests.worktrees import AT_ONCE, SOON, Run, claimant
 from workers.workspace.base import InPlace
 from workers.workspace.files import clear_scratch, scratch
 from workers.workspace.git import git
@@ -77,7 +77,7 @@ def test_a_superseded_attempt_neither_commits_nor_enters(run: Run, tmp_path: Pat
     late = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
     run.tree._workspace_lock._release()  # the old attempt goes without a word, as by SIGKILL
     with pytest.raises(Superseded, match="older attempt 3"):
-        late.enter(lock_request("r1", 3), base, SOON)
+        late.enter(claimant("r1", 3), base, SOON)
     assert records.read_text() == records_after
 
 
@@ -88,14 +88,14 @@ def test_an_attempt_that_wakes_up_after_its_run_changes_nothing(run: Run, tmp_pa
 
     late = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
     with pytest.raises(Superseded):
-        late.enter(lock_request("r1", 1), None, SOON)
+        late.enter(claimant("r1", 1), None, SOON)
 
     assert git("rev-parse", "coord/r1", cwd=checkout) == new
 
 
 def test_a_commit_is_not_taken_back_after_a_newer_attempt_has_entered(run: Run, checkout: Path):
     run.work("x")
-    older = run.lock_request
+    older = run.claimant
     newer = run.work("y")
 
     with pytest.raises(Superseded):
@@ -112,7 +112,7 @@ def test_a_worktree_in_use_is_neither_entered_nor_removed(run: Run, tmp_path: Pa
     second = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
 
     with pytest.raises(WorkspaceBusy, match=f"worker {os.getpid()}") as busy:
-        second.enter(lock_request("r1", 9), None, AT_ONCE)
+        second.enter(claimant("r1", 9), None, AT_ONCE)
     assert busy.value.holder == os.getpid()
     with pytest.raises(WorkspaceBusy):
         second.remove(AT_ONCE)
@@ -125,12 +125,12 @@ def test_runs_that_begin_at_the_same_time_do_not_disturb_each_other(tmp_path: Pa
         from datetime import timedelta
         from pathlib import Path
         from coordination.models import Repo
-        from tests.worktrees import lock_request
+        from tests.worktrees import claimant
         from workers.workspace.worktree import Worktree
         state, checkout, run = sys.argv[1:]
         tree = Worktree(state=Path(state), run=run, repo=Repo(name="widgets"), checkout=Path(checkout))
         for fence in range(1, 4):
-            tip = tree.enter(lock_request(run, fence), None, timedelta(seconds=50))
+            tip = tree.enter(claimant(run, fence), None, timedelta(seconds=50))
             (tree.path / run).write_text(str(fence))
             tree.commit("T", "work")
             tree.leave()
@@ -235,12 +235,12 @@ def test_in_place_nothing_is_cleaned_or_committed_but_one_works_at_a_time(checko
     first, second = (InPlace(state=tmp_path / "state", path=checkout) for _ in range(2))
     before = fingerprint(checkout)
 
-    first.enter(lock_request("r1", 1), None, SOON)
+    first.enter(claimant("r1", 1), None, SOON)
     with pytest.raises(WorkspaceBusy):
-        second.enter(lock_request("r2", 2), None, AT_ONCE)
+        second.enter(claimant("r2", 2), None, AT_ONCE)
     assert first.commit("T", "nothing") == ""
     first.leave()
-    second.enter(lock_request("r2", 2), None, AT_ONCE)
+    second.enter(claimant("r2", 2), None, AT_ONCE)
     second.leave()
 
     assert fingerprint(checkout) == before

@@ -365,6 +365,6 @@ def test_a_commit_whose_settle_was_refused_is_taken_back(run: Run, checkout: Pat
     run.tree.commit("T", "work")
     run.tree.leave()
 
-    run.tree.take_back(run.lock_request, None)
+    run.tree.take_back(run.claimant, None)
 
     assert git("rev-parse", "coord/r1", cwd=checkout) == base

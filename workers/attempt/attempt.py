@@ -35,7 +35,7 @@ from workers.workspace.base import InPlace, Workspace
 from workers.workspace.base_commit import Unmergeable
 from workers.workspace.commit import CommitRefused, WorkLost
 from workers.workspace.files import scratch
-from workers.workspace.lock import LockRequest, Superseded, WorkspaceBusy
+from workers.workspace.lock import Claimant, Superseded, WorkspaceBusy
 from workers.workspace.repository import common_dir_of
 from workers.workspace.worktree import Worktree
 
@@ -256,8 +256,8 @@ class Attempt:
         return self._commands.confinement is not None
 
     @property
-    def _lock_request(self) -> LockRequest:
-        return LockRequest(run_id=self.grant.run_id, key=self._action.key, fence=self.grant.fence)
+    def _lock_request(self) -> Claimant:
+        return Claimant(run_id=self.grant.run_id, key=self._action.key, fence=self.grant.fence)
 
     def _prepare(self, workspace: Workspace) -> AttemptOutcome | None:
         prepare = self.grant.spec.repo.prepare

@@ -37,7 +37,7 @@ BRIEFS_KEPT = 16
 
 
 @dataclass(frozen=True)
-class BriefFacts:
+class ParsedBrief:
     """The brief of a run, and facts that are computed from it once."""
 
     brief: RunBrief
@@ -57,14 +57,14 @@ class BriefFacts:
 class Briefs:
     def __init__(self, read: Callable[[str], RunBrief]) -> None:
         self._read = read
-        self._known: OrderedDict[str, BriefFacts] = OrderedDict()
+        self._known: OrderedDict[str, ParsedBrief] = OrderedDict()
         self._guard = threading.Lock()
 
-    def of(self, run_id: str) -> BriefFacts:
+    def of(self, run_id: str) -> ParsedBrief:
         """Return the brief of a run. Raises the errors of reading it; the next call then reads again."""
         with self._guard:
             if run_id not in self._known:
-                self._known[run_id] = BriefFacts(self._read(run_id))
+                self._known[run_id] = ParsedBrief(self._read(run_id))
             self._known.move_to_end(run_id)
             while len(self._known) > BRIEFS_KEPT:
                 self._known.popitem(last=False)

@@ -21,7 +21,7 @@ from workers.workspace import drivers
 from workers.workspace.confined_folder import Survey, rename_below, repositories_in, survey
 from workers.workspace.files import read_regular
 from workers.workspace.git import Hold
-from workers.workspace.lock import LockRequest, WorkspaceLock
+from workers.workspace.lock import Claimant, WorkspaceLock
 from workers.workspace.repository import commit_at
 
 REPOSITORIES_SHOWN = 5
@@ -38,7 +38,7 @@ class Workspace:
         self.path = path
         self._workspace_lock = workspace_lock
 
-    def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
+    def enter(self, lock_request: Claimant, tip: str | None, patience: timedelta) -> str:
         """Enter alone, at `tip` (None: where the run began); return the commit, empty without one.
         Raises WorkspaceBusy, Superseded, WorkspaceUnusable, GitRefused.
         """
@@ -129,7 +129,7 @@ class Workspace:
         """Return the figures of the change set at a commit; empty without one."""
         return ""
 
-    def take_back(self, lock_request: LockRequest, tip: str | None) -> None:
+    def take_back(self, lock_request: Claimant, tip: str | None) -> None:
         """Set the workspace back to `tip` after a refused attempt. Raises Superseded if another one has
         entered since.
         """
@@ -169,7 +169,7 @@ class InPlace(Workspace):
         git_dir = self.path / ".git"
         return Binds(writable=(self.path,), pinned=(git_dir,) if git_dir.exists() else ())
 
-    def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
+    def enter(self, lock_request: Claimant, tip: str | None, patience: timedelta) -> str:
         """Enter alone; return an empty text, because there is no commit to begin at."""
         if not self.path.is_dir():
             hint = "restore it, or correct the path in ecosystem.yaml"

@@ -72,7 +72,7 @@ class Superseded(Conflict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LockRequest:
+class Claimant:
     """An attempt that asks for the workspace. `key` and `fence` are COORD_IDEMPOTENCY_KEY and COORD_FENCE."""
 
     run_id: str
@@ -118,9 +118,7 @@ class WorkspaceLock:
         assert self._holder is not None, "enter first"
         return self._holder.mark
 
-    def enter(
-        self, lock_request: LockRequest, patience: timedelta, *, again: bool = False
-    ) -> LockHolder | None:
+    def enter(self, lock_request: Claimant, patience: timedelta, *, again: bool = False) -> LockHolder | None:
         """Enter alone; return the former attempt as far as it is known. Raises WorkspaceBusy or Superseded.
 
         `again`: enter only if the last attempt in it was this one.
@@ -227,7 +225,7 @@ class WorkspaceLock:
         os.close(fd)
         return None
 
-    def _refuse_older(self, lock_request: LockRequest, last: LockHolder | None) -> None:
+    def _refuse_older(self, lock_request: Claimant, last: LockHolder | None) -> None:
         if last and last.run == lock_request.run_id and last.fence > lock_request.fence:
             message = (
                 f"attempt {last.fence} has been in {self._workspace}, "

@@ -69,7 +69,7 @@ from workers.workspace.environments import Archive
 from workers.workspace.files import remove_tree
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, is_readable, refuse_damaged
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared
-from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock
+from workers.workspace.lock import Claimant, Superseded, WorkspaceLock
 from workers.workspace.private_git import PrivateGit
 from workers.workspace.repository import commit_at, loose_commit
 from workers.workspace.run_start import RunStart, records_of
@@ -127,7 +127,7 @@ class Worktree(Workspace):
         self._checkout = checkout.absolute()
         self._style = style or CommitStyle()
         self._git_commit = partial(git_commit, self) if git_commit else partial(run_git, self.path)
-        self._lock_request: LockRequest | None = None
+        self._lock_request: Claimant | None = None
         self._since = self._tip = ""
         self._ignored: Sequence[str] = ()
         """Ignored files at the commit."""
@@ -180,13 +180,13 @@ class Worktree(Workspace):
         """Return lines on where the run begins here, if that was chosen just now."""
         return self._start.start_report
 
-    def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
+    def enter(self, lock_request: Claimant, tip: str | None, patience: timedelta) -> str:
         """Enter alone, with everything clean at `tip` (None: where the run began); return that commit.
         Raises WorkspaceBusy, Superseded, WorkspaceUnusable, GitRefused.
         """
         return self._enter(lock_request, tip, patience)
 
-    def take_back(self, lock_request: LockRequest, tip: str | None) -> None:
+    def take_back(self, lock_request: Claimant, tip: str | None) -> None:
         """Set the worktree back to `tip` after a refused attempt. Raises Superseded if another one has
         entered since.
         """
@@ -195,7 +195,7 @@ class Worktree(Workspace):
         self.leave()
 
     def _enter(
-        self, lock_request: LockRequest, tip: str | None, patience: timedelta, *, again: bool = False
+        self, lock_request: Claimant, tip: str | None, patience: timedelta, *, again: bool = False
     ) -> str:
         last = self._workspace_lock.enter(lock_request, patience, again=again)
         try:
@@ -247,7 +247,7 @@ class Worktree(Workspace):
     def _shared_state(self) -> SharedState:
         return SharedState.read(self._folder.git_dir.parent.parent, refs=False)
 
-    def _refuse_after_newer(self, lock_request: LockRequest) -> None:
+    def _refuse_after_newer(self, lock_request: Claimant) -> None:
         # When the run has succeeded, its records are removed with the worktree, and so is the run's branch
         # if the change set has one. The commits that were made still show newer attempts.
         heads = [f"refs/heads/{self.branch}", *([self._start.copy.ref] if self._start.copy else ())]

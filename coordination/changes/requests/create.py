@@ -23,7 +23,7 @@ from coordination.changes.requests.proposal import (
     HIGHEST_NUMBER,
     PlannedRequests,
     RepoRequest,
-    SectionFacts,
+    SectionContent,
     SetMember,
     depends_status,
     request_name,
@@ -324,7 +324,7 @@ class RequestMaker:
         if self._options.body is not None:
             body = with_text(body, self._options.body)
         planned, members = self._planned, members or self._members
-        facts = SectionFacts(
+        facts = SectionContent(
             plan=planned.plan,
             title=planned.title,
             issues=planned.issues,

@@ -195,7 +195,7 @@ class SetMember:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SectionFacts:
+class SectionContent:
     plan: str
     title: str
     issues: Sequence[tuple[str, str]]
@@ -213,7 +213,7 @@ def title_of(text: str) -> str:
     return shortened(spelled(" ".join(text.split())), LONGEST_TITLE) or "changes"
 
 
-def section_of(facts: SectionFacts) -> str:
+def section_of(facts: SectionContent) -> str:
     """Return the section with its markers."""
     lines = [BEGIN, "", f"Plan {_code(facts.plan)}: {_code(facts.title)}"]
     for member in facts.after[:MOST_LISTED]:
@@ -235,7 +235,7 @@ def section_of(facts: SectionFacts) -> str:
     return "\n".join([*lines, "", END])
 
 
-def _all_of(facts: SectionFacts) -> list[str]:
+def _all_of(facts: SectionContent) -> list[str]:
     """Return the number of repositories in each state, and the command that lists them."""
     states = Counter(member.state or "without a request" for member in facts.members)
     counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))

@@ -36,7 +36,7 @@ _HEAD = re.compile(rb'\{"id":"(?P<id>[0-9a-f]{32})","step":"(?P<step>[a-z_]{1,32
 logger = logging.getLogger(__name__)
 
 
-class RequestQueue:
+class CallQueue:
     """Queue of received requests: senders take turns, so that none delays the others, and a sender's lease
     renewals come first.
     """
@@ -95,7 +95,7 @@ class StepServer(BackgroundService):
         self._keys = keys
         self._handlers = handlers
         self._leads = leads
-        self._waiting = RequestQueue()
+        self._waiting = CallQueue()
         self._pubsub_redis = pubsub_redis.pubsub(ignore_subscribe_messages=True)
 
     def run_once(self) -> bool:

@@ -22,7 +22,7 @@ from coordination.changes.issues.rules import (
 from coordination.changes.requests.proposal import (
     BEGIN,
     END,
-    SectionFacts,
+    SectionContent,
     SetMember,
     section_of,
     title_of,
@@ -119,7 +119,7 @@ HOSTILE = "fixes #1 @ann ![x](http://e) \x1b[31m`code` | <!-- coord: end -->\n# 
 
 def section(title: str = "a plan") -> str:
     members = [SetMember(repo="a", name="o/a#1", url="u", state="open"), SetMember(repo="b")]
-    facts = SectionFacts(
+    facts = SectionContent(
         plan="P", title=title, issues=[("I-1", title)], todos=[("T-1", title)], after=members, members=members
     )
     return section_of(facts)
@@ -142,7 +142,7 @@ def test_a_section_of_a_large_change_set_names_the_neighbours_and_counts_the_res
         for n in range(800)
     ]
     near = ("r001", "r000", "r002")
-    facts = SectionFacts(
+    facts = SectionContent(
         plan="P", title="a plan", issues=[], todos=[], after=members[:700], members=members, near=near
     )
     text = section_of(facts)

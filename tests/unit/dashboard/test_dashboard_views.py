@@ -20,7 +20,7 @@ from coordination.dashboard.views.now import newest_by_plan
 from coordination.health.facts import ServiceReport
 from coordination.health.records import Health, HealthState, Kind, Subject
 from coordination.models import Todo
-from coordination.operations.doctor import Facts, findings
+from coordination.operations.doctor import Checkup, findings
 from coordination.operations.machine_check import Machine
 
 TODO = Todo.model_validate({"id": "T", "task": "t", "repo": "api"})
@@ -156,7 +156,9 @@ CRASH_LOOP = DOWN.model_copy(update={"verdict": HealthState.HEALTHY, "flapping":
 def test_a_service_that_is_down_is_named_once(known: Health | None):
     machine = Machine(host="here", version="1", git="2")
     services = (service("db", "failed"), service("web", "degraded"), service("cache", "healthy"))
-    facts = Facts(machine=machine, health=(known,) if known else (), breakers=(RECOVERY,), services=services)
+    facts = Checkup(
+        machine=machine, health=(known,) if known else (), breakers=(RECOVERY,), services=services
+    )
 
     found = findings(facts)
 

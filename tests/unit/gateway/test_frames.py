@@ -6,7 +6,17 @@ import json
 
 import pytest
 
-from coordination.gateway.frames import Ack, BadFrame, Extend, Nack, Position, Resume, Send, SendRequest, read
+from coordination.gateway.frames import (
+    Ack,
+    BadFrame,
+    Extend,
+    Nack,
+    OutgoingMessage,
+    Position,
+    Resume,
+    Send,
+    read,
+)
 
 KNOWN = '{"epoch": "17", "offset": 3, "trimmed": 0}'
 
@@ -22,7 +32,7 @@ KNOWN = '{"epoch": "17", "offset": 3, "trimmed": 0}'
         ('{"extend": "a/1"}', Extend(extend="a/1")),
         (
             '{"send": {"to": "repo:b", "type": "t", "payload": {"a": [null]}, "seq": 1}}',
-            Send(send=SendRequest(to="repo:b", type="t", payload={"a": [None]}, seq=1)),
+            Send(send=OutgoingMessage(to="repo:b", type="t", payload={"a": [None]}, seq=1)),
         ),
         (
             (
@@ -30,7 +40,7 @@ KNOWN = '{"epoch": "17", "offset": 3, "trimmed": 0}'
                 ' "reply_to": "agent:x"}}'
             ),
             Send(
-                send=SendRequest(
+                send=OutgoingMessage(
                     to="repo:b", type="t", payload=1, seq=1, ttl_s=5.0, priority=2, reply_to="agent:x"
                 )
             ),

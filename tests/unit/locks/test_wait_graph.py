@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordination.locks.deadlock import ALONE, SHARED, Holding, Name, Request, WaitGraph, Want, verdict
+from coordination.locks.deadlock import ALONE, SHARED, Holding, LockRequest, Name, WaitGraph, Want, verdict
 from tests.examples import examples
 
 AMOUNT = "amount"
@@ -19,14 +19,14 @@ class Draft:
     """A graph in the making: who holds, who waits, in the order in which they come."""
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
+        self.requests: list[LockRequest] = []
         self._holdings: dict[str, list[Holding]] = {}
         self._queues: dict[str, list[str]] = {}
 
     def holds(self, party: str, name: str, mode: str = ALONE, amount: int = 1) -> None:
         request = f"{party} holds {name}"
         self.requests.append(
-            Request(id=request, party=party, waiting=False, wants=(Want(name, mode, amount),))
+            LockRequest(id=request, party=party, waiting=False, wants=(Want(name, mode, amount),))
         )
         self._holdings.setdefault(name, []).append(Holding(request, amount, alone=mode == ALONE))
 
@@ -34,7 +34,7 @@ class Draft:
         self, party: str, *wants: Want, rank: int | None = None, priority: int = 0, todo: bool = False
     ) -> str:
         rank = len(self.requests) if rank is None else rank
-        request = Request(
+        request = LockRequest(
             id=f"{party} waits",
             party=party,
             waiting=True,

@@ -9,7 +9,7 @@ import pytest
 
 from coordination.backend.server_check import Finding, Severity
 from coordination.errors import Unreachable
-from coordination.operations.doctor import Facts, File, LivingWorker, Server, findings
+from coordination.operations.doctor import Checkup, File, LivingWorker, Server, findings
 from coordination.operations.machine_check import Machine
 from coordination.operations.supervision import Restart
 from coordination.runs.views.records import RunView
@@ -26,7 +26,7 @@ def worker(host: str, *repos: str, **fields: Any) -> LivingWorker:
 MACHINE = Machine(host="here", version="1.0", git="2.40", clock_offset_ms=3)
 SERVER = Server(address="redis://example.org", embedded=False, software="Redis 8.0")
 WELL_FILE = File(path="/e/ecosystem.yaml", repos=("units", "text"))
-WELL = Facts(
+WELL = Checkup(
     machine=MACHINE,
     file=WELL_FILE,
     server=SERVER,

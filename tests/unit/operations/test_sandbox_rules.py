@@ -9,7 +9,7 @@ import pytest
 
 from coordination.errors import UsageError
 from coordination.models import Repo, Todo
-from coordination.operations.doctor import Facts, findings
+from coordination.operations.doctor import Checkup, findings
 from coordination.operations.machine_check import Machine
 from coordination.sandbox import Binds, Bounds, HostFacts, NoSandbox, Probed, View, argv, decide, probe
 from coordination.settings import Settings, read_settings
@@ -91,7 +91,7 @@ def test_a_program_that_is_missing_or_fails_is_named_with_the_next_step(tmp_path
         assert refused.value.hint
         asked, default = (
             findings(
-                Facts(machine=Machine(host="h", version="1", git="2", sandbox=probed, sandbox_asked=asked))
+                Checkup(machine=Machine(host="h", version="1", git="2", sandbox=probed, sandbox_asked=asked))
             )
             for asked in (True, False)
         )

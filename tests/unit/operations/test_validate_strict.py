@@ -12,7 +12,7 @@ from coordination.backend.address import is_open_to_readers
 from coordination.cli import app
 from coordination.ecosystem.document import load
 from coordination.operations.checkup import look_at_file
-from coordination.operations.doctor import Facts, Server, findings
+from coordination.operations.doctor import Checkup, Server, findings
 from coordination.operations.executable import Obstacles, judge_executable
 from coordination.operations.machine_check import Machine
 from coordination.settings import Settings
@@ -109,7 +109,7 @@ def test_a_redis_that_speaks_plain_text_over_a_network_is_found(tmp_path: Path, 
     assert is_open_to_readers(url) is is_open
     assert [problem.where for problem in verdict.problems] == ["redis_url"] * is_open
     server = Server(address=url, embedded=False, in_plain_text=is_open)
-    facts = Facts(machine=Machine(host="h", version="1", git="2"), server=server)
+    facts = Checkup(machine=Machine(host="h", version="1", git="2"), server=server)
     assert len(findings(facts)) == int(is_open)
 
 
@@ -201,7 +201,7 @@ def test_settings_that_keep_git_from_a_checkout_are_named_with_the_command_that_
     file = look_at_file(tmp_path / "ecosystem.yaml", Settings())
     wrong = {
         finding.what: finding.hint
-        for finding in findings(Facts(machine=Machine(host="h", version="1", git="2"), file=file))
+        for finding in findings(Checkup(machine=Machine(host="h", version="1", git="2"), file=file))
     }
     for name in ("bare", "elsewhere"):
         problem, _, remedy = problems[name].rpartition(": ")

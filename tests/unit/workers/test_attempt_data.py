@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coordination.runs.records import RunBrief
-from workers.attempt.context import BRIEFS_KEPT, BriefFacts, Briefs
+from workers.attempt.context import BRIEFS_KEPT, Briefs, ParsedBrief
 from workers.attempt.output import Checkpoint
 
 BEFORE = {"a": (), "b": ("a",), "c": (), "d": ("c", "b"), "e": ("d",)}
@@ -34,7 +34,7 @@ def test_threads_that_begin_at_once_read_a_run_once():
     redis, together = Redis(), threading.Barrier(16)
     briefs = Briefs(redis.read)
 
-    def begin(_: int) -> BriefFacts:
+    def begin(_: int) -> ParsedBrief:
         together.wait()
         return briefs.of("run")
 
@@ -72,7 +72,7 @@ def test_only_the_briefs_that_were_used_last_are_kept():
 
 
 def test_ancestors_are_in_the_order_of_the_run():
-    facts = BriefFacts(RunBrief(run_id="run", plan_id="P", predecessors=BEFORE))
+    facts = ParsedBrief(RunBrief(run_id="run", plan_id="P", predecessors=BEFORE))
 
     assert facts.ancestors("d") == ["a", "b", "c"]
     assert facts.ancestors("e") == ["a", "b", "c", "d"]
