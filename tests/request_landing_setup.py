@@ -16,7 +16,7 @@ from coordination.changes.requests.access import ForgeAccess
 from coordination.credentials.records import Purpose
 from coordination.credentials.references import parse
 from coordination.credentials.store import CredentialStore, credentials_file
-from coordination.models import OWN_BRANCHES, LandAction, LandStep, Repo, RequestFacts, RevertAction, Via
+from coordination.models import OWN_BRANCHES, LandAction, LandStep, Repo, RequestText, RevertAction, Via
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.forge.records import Project, Request
@@ -59,7 +59,7 @@ class Proposal(Place):
     def action(self, step: LandStep = LandStep.LAND, **more: Any) -> LandAction:
         facts = {"type": "land", "step": step, "change_set": "P", "tip": self.tip, "via": Via.PR}
         return LandAction.model_validate(
-            {**facts, "title": "Land P", "request": RequestFacts(title="a plan"), **more}
+            {**facts, "title": "Land P", "request": RequestText(title="a plan"), **more}
         )
 
     def check(self, **more: Any) -> AttemptOutcome:

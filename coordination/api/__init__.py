@@ -90,7 +90,7 @@ if TYPE_CHECKING:
     from coordination.history.search import HISTORY_KINDS, HistoryFilters
     from coordination.history.trends import RunTrend, Trend, Trends
     from coordination.landing.preview import LandingPreview, RepoPreview
-    from coordination.landing.rules import LandOptions
+    from coordination.landing.records import LandOptions
     from coordination.landing.start import PreparedLanding
     from coordination.locks.listing import LOCK, Held, Holder
     from coordination.locks.release import Released
@@ -202,7 +202,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "history.search": ("HISTORY_KINDS", "HistoryFilters"),
     "history.trends": ("RunTrend", "Trend", "Trends"),
     "landing.preview": ("LandingPreview", "RepoPreview"),
-    "landing.rules": ("LandOptions",),
+    "landing.records": ("LandOptions",),
     "landing.start": ("PreparedLanding",),
     "locks.release": ("Released",),
     "locks.listing": ("LOCK", "Held", "Holder"),

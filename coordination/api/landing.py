@@ -19,7 +19,7 @@ from coordination.errors import Blocked, NotFound
 from coordination.files import is_folder
 from coordination.git import head_of
 from coordination.landing.preview import LandingPreview, preview_of
-from coordination.landing.rules import (
+from coordination.landing.records import (
     Accepted,
     LandedRepos,
     LandOptions,
@@ -218,7 +218,7 @@ class Landings:
     def _announce(self, prepared: PreparedLanding, run: str = "") -> None:
         landing = prepared.landing
         self._access.announce(
-            prepared.kind, landing.change_set, run=run, repos=sorted(landing.names), data=prepared.facts
+            prepared.kind, landing.change_set, run=run, repos=sorted(landing.names), data=prepared.event_data
         )
 
     def _check(self, prepared: PreparedLanding) -> None:

@@ -2,12 +2,14 @@ r"""Landing: a plan's change set reaches the base branches by a run of todos, an
 
 | module | content |
 |---|---|
-| `rules.py` | what lands, where and how: the plan's rules, the options, and what refuses a landing |
-| `ways.py` | push, local or pull request: the default of a repository, and what each way refuses |
+| `records.py` | the options of a landing; what lands or is reverted, where and how |
+| `ways.py` | push, local or pull request: what each supports, and the refusal of what it does not |
+| `rules.py` | decides what lands, and refuses a landing that is not allowed; pure |
+| `revert.py` | decides what is reverted; pure |
+| `order.py` | what must land before each repository, and in which wave; pure |
+| `plan_waves.py` | several plans, joined into one landing in waves; pure |
 | `completed.py` | compares completed todos with what lands and with the base branches; its rule is pure |
 | `readiness.py` | whether a pull request may merge, and what is missing; pure |
-| `order.py` | what must land before each repository, and in which wave; pure |
-| `plan_waves.py` | several plans, joined into one landing in waves |
 | `graph.py` | the todos of a landing or revert, and the graph of its run; pure |
 | `start.py` | reads the change set, and submits the run |
 | `preview.py` | what `--dry-run` shows: base, tip, method and outcome by repository |

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 from coordination.branches import HEADS, is_named, name_of_set
 from coordination.errors import UsageError
-from coordination.landing.rules import LandOptions, plan_of
+from coordination.landing.records import LandOptions
+from coordination.landing.rules import plan_of
 from coordination.models import (
     Ecosystem,
     InWorker,

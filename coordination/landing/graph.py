@@ -34,7 +34,7 @@ from coordination.planner.generated import generated_plan
 from coordination.runs.run_kinds import LAND, QA, REVERT
 
 if TYPE_CHECKING:
-    from coordination.landing.rules import Landing, RepoLanding
+    from coordination.landing.records import Landing, RepoLanding
     from coordination.planner.graph import PlanGraph
 
 

@@ -1,4 +1,4 @@
-"""Join the landings of several plans, or their reverts, into one that goes wave by wave; pure."""
+"""Join the landings of several plans into one that goes wave by wave; pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from coordination.errors import CoordinationError, NotFound, PlanRefused
+from coordination.errors import CoordinationError, PlanRefused
 from coordination.landing.graph import todo_id
 from coordination.landing.order import (
     Edges,
@@ -17,11 +17,12 @@ from coordination.landing.order import (
     refuse_order,
     with_needs,
 )
-from coordination.landing.rules import Landing, LandOptions, RepoLanding, decide_revert, has_landed, up_to
+from coordination.landing.records import Landing, LandOptions, RepoLanding
+from coordination.landing.rules import up_to
 from coordination.models import Atomic, Ecosystem, Plan, PlanWaves, Todo
 from coordination.planner.checks import Needs
 from coordination.runs.change_sets.records import ChangeSet
-from coordination.runs.run_kinds import LAND, REVERT
+from coordination.runs.run_kinds import LAND
 from coordination.text import listed
 
 
@@ -54,10 +55,10 @@ def decide_plan_waves(
         if options.wave is None or number <= options.wave:
             decided = [_decided(waves, plan, number, options, decide) for plan in wave.names]
             parts += _joined(ecosystem, waves, number, [one for one in decided if one.repos])
-    _refuse_hosts(waves.id, LAND, parts)
+    refuse_hosts(waves.id, LAND, parts)
     found = tuple(_waves(waves, parts))
     every = tuple(dict.fromkeys(repo for part in parts for repo in part.names))
-    todos = [todo for part in parts for todo in _todos(ecosystem, part.change_set)]
+    todos = [todo for part in parts for todo in todos_of_plan(ecosystem, part.change_set)]
     refuse_order(waves.id, found, edges_between(ecosystem, todos, every))
     landing = Landing(
         change_set=waves.id,
@@ -123,7 +124,7 @@ def refuse_plans(ecosystem: Ecosystem, waves: PlanWaves) -> None:
     """Raise PlanRefused for plans that can never land in these waves, whatever they change."""
     number_of = {plan: number for number, wave in enumerate(waves.order, 1) for plan in wave.names}
     declared = {plan.id: plan for plan in ecosystem.coordination.plans}
-    todos = {plan: _todos(ecosystem, plan) for plan in number_of}
+    todos = {plan: todos_of_plan(ecosystem, plan) for plan in number_of}
     owner = {todo.id: plan for plan, its in todos.items() for todo in its} | {plan: plan for plan in todos}
     for plan, own in todos.items():
         if plan not in declared:
@@ -187,7 +188,7 @@ def _joined(
                     f"{other} and {part.change_set} of wave {number} both change {repo}",
                     "put one of them into a later wave",
                 )
-    todos = [todo for part in parts for todo in _todos(ecosystem, part.change_set)]
+    todos = [todo for part in parts for todo in todos_of_plan(ecosystem, part.change_set)]
     edges: Edges = edges_between(ecosystem, todos, plan_of.keys())
     if any(part.qa for part in parts):
         edges = with_needs(edges, Needs(ecosystem), plan_of.keys())
@@ -228,71 +229,7 @@ def _waves(waves: PlanWaves, parts: Sequence[Landing]) -> Iterator[LandWave]:
             )
 
 
-def decide_plan_reverts(
-    ecosystem: Ecosystem,
-    name: str,
-    sets: Mapping[str, ChangeSet],
-    wave_of: Mapping[str, int],
-    *,
-    run: str = "",
-    patience: timedelta,
-) -> Landing:
-    """Return the revert of the landed changes of several plans, the last wave first; with `run`, only of
-    those that this run has landed. `sets`: plan → its change set; `wave_of`: plan → the number of its wave.
-
-    Raises NotFound if nothing has landed, and as `decide_revert` does; then nothing is reverted.
-    """
-    parts = list[Landing]()
-    for number in sorted(set(wave_of.values()), reverse=True):
-        own = [plan for plan, its in wave_of.items() if its == number and has_landed(sets.get(plan), run)]
-        decided = [decide_revert(ecosystem, sets[plan], plan, run=run, patience=patience) for plan in own]
-        parts += _backwards(ecosystem, number, decided)
-    if not parts:
-        raise NotFound(f"{f'run {run}' if run else name} has no landed work to revert", "see: coord changes")
-    _refuse_hosts(name, REVERT, parts)
-    waves = waves_named(ecosystem, name)
-    return Landing(
-        change_set=name,
-        title=waves.title if waves else name,
-        patience=patience,
-        repos=tuple(one for part in parts for one in part.repos),
-        plans=tuple(parts),
-    )
-
-
-def _backwards(ecosystem: Ecosystem, number: int, parts: Sequence[Landing]) -> Iterator[Landing]:
-    """Yield the reverts of a wave; each repository comes after its dependents in all plans. If two plans have
-    landed in one repository, the later landing is reverted first.
-    """
-    todos = [todo for part in parts for todo in _todos(ecosystem, part.change_set)]
-    names = tuple(dict.fromkeys(repo for part in parts for repo in part.names))
-    edges: Edges = edges_between(ecosystem, todos, names)
-    order = in_order(names, edges)[::-1]
-    every = [(part.change_set, one) for part in parts for one in part.repos]
-    every.sort(key=lambda found: (found[1].landed.at, found[0]), reverse=True)
-    every.sort(key=lambda found: order.index(found[1].repo))
-    for part in parts:
-        repos = list[RepoLanding]()
-        for place, (plan, one) in enumerate(every):
-            if plan == part.change_set:
-                first = [
-                    (other, before.repo)
-                    for other, before in every[:place]
-                    if before.repo == one.repo or one.repo in edges.get(before.repo, ())
-                ]
-                repos.append(
-                    replace(
-                        one,
-                        after=tuple(repo for other, repo in first if other == plan),
-                        after_todos=tuple(
-                            todo_id(other, REVERT, repo) for other, repo in first if other != plan
-                        ),
-                    )
-                )
-        yield replace(part, repos=tuple(repos), waves=(LandWave(number=number, repos=part.names),))
-
-
-def _refuse_hosts(name: str, operation: str, parts: Sequence[Landing]) -> None:
+def refuse_hosts(name: str, operation: str, parts: Sequence[Landing]) -> None:
     """Raise PlanRefused if two plans have their commits of a repository on different hosts: a run uses one
     host for a repository. `operation`: `land` or `revert`.
     """
@@ -308,7 +245,7 @@ def _refuse_hosts(name: str, operation: str, parts: Sequence[Landing]) -> None:
                 )
 
 
-def _todos(ecosystem: Ecosystem, plan: str) -> tuple[Todo, ...]:
+def todos_of_plan(ecosystem: Ecosystem, plan: str) -> tuple[Todo, ...]:
     found = (one for one in ecosystem.coordination.plans if one.id == plan)
     return next((ecosystem.todos_of(one) for one in found), ())
 

@@ -24,7 +24,7 @@ MERGED = ("--write-tree", "--name-only", "--no-messages", "-z")
 
 if TYPE_CHECKING:
     from coordination.landing.order import LandWave
-    from coordination.landing.rules import RepoLanding
+    from coordination.landing.records import RepoLanding
     from coordination.landing.start import PreparedLanding
     from coordination.runs.views.records import TodoView
 

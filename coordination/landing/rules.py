@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated
 
-from coordination.declared import Option
 from coordination.errors import Conflict, NotFound, PlanRefused, Unreadable
 from coordination.git import is_commit
 from coordination.landing.order import (
     Edges,
-    LandWave,
     all_before,
     decide_waves,
     edges_between,
@@ -20,178 +17,23 @@ from coordination.landing.order import (
     in_order,
     with_needs,
 )
-from coordination.landing.ways import refuse_rules, refuse_way, request_facts, usual_way
+from coordination.landing.records import Landing, LandOptions, RepoLanding
+from coordination.landing.ways import features_of, refuse_place, refuse_unsupported, usual_way
 from coordination.models import (
     OPEN_TODO,
-    OWN_BRANCHES,
-    Atomic,
     Ecosystem,
     LandRules,
-    Method,
     Plan,
-    RequestFacts,
+    RequestText,
     Todo,
     Via,
     Waves,
     Workspace,
 )
 from coordination.planner.checks import Needs, unchecked
-from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
+from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.runs.overrides import NO_QA, accepting, naming
-from coordination.text import listed, quoted
-
-Way = Annotated[
-    Via | None,
-    Option(
-        "Land in this way (default: as in the plan, else pr with a token of the forge, else push with a url)."
-    ),
-]
-LandedRepos = Annotated[
-    Collection[str],
-    Option(
-        "Land only these repositories; what their changes build on must be among them. One that no todo of "
-        "the plan names needs the right `override`, which is recorded.",
-        flag="--repo",
-        completes="repo_names",
-    ),
-]
-MergedBy = Annotated[Method | None, Option("Merge in this form (default: as in the plan, else merge).")]
-LastWave = Annotated[
-    int | None,
-    Option("Stop after this wave (default: land all waves, one after the other).", metavar="N", least=1),
-]
-Accepted = Annotated[
-    Collection[str],
-    Option(
-        "Count completed todos as landed: the base branches have their work in another form, or they had "
-        "none. It needs the right `override`, and is recorded.",
-        metavar="TODO",
-        completes="todo_ids",
-        for_agents="Only if a person told you to.",
-    ),
-]
-WithoutChecks = Annotated[
-    bool,
-    Option(
-        "Land without quality checks (default: those that repositories declare must be green). It needs the "
-        "right `override`, and is recorded."
-    ),
-]
-WhenReady = Annotated[
-    bool,
-    Option("Wait until all pull requests are approved and green (default: fail if one is not)."),
-]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LandOptions:
-    """The options of `coord land`; None uses the value of the plan."""
-
-    via: Way = None
-    repos: LandedRepos = ()
-    method: MergedBy = None
-    wave: LastWave = None
-    accept: Accepted = ()
-    no_qa: WithoutChecks = False
-    when_ready: WhenReady = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class RepoLanding:
-    """One repository of a landing or a revert."""
-
-    repo: str
-    branch: str
-    """The base branch."""
-    via: Via
-    change: RepoChange
-    after: tuple[str, ...] = ()
-    """Repositories of the same landing that land before this one."""
-    after_todos: tuple[str, ...] = ()
-    """Todos of other plans in its wave that come before this one."""
-    request: RequestFacts | None = None
-    """Facts for the text of its pull request; None if it lands in another way."""
-
-    @property
-    def landed(self) -> Landed:
-        assert self.change.landed is not None
-        return self.change.landed
-
-    @property
-    def commit(self) -> str:
-        """Return the commit that lands, or that is reverted."""
-        return self.change.landed.commit if self.change.landed else self.change.tip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Landing:
-    """The changes that a landing run brings into the base branches, or a revert takes out of them."""
-
-    change_set: str
-    title: str
-    method: Method = Method.MERGE
-    atomic: Atomic = Atomic.PLAN
-    approvals: int = 0
-    """Number of approvals of each pull request; without pull requests, of the landing."""
-    after_upstream: tuple[str, ...] = ()
-    """Checks at the forge for which the landing does not wait before it begins."""
-    when_ready: bool = False
-    two_persons: bool = False
-    patience: timedelta
-    branch_prefix: str = OWN_BRANCHES
-    """Beginning of the names of branches at forges."""
-    repos: tuple[RepoLanding, ...]
-    """In the order in which they land."""
-    in_place: tuple[str, ...] = ()
-    """Todos that worked in place; their results belong to no change set."""
-    qa: bool = False
-    """True if the checks of the repositories must be green for the trees that land."""
-    unchecked: tuple[str, ...] = ()
-    """Repositories of the landing that declare no check."""
-    qa_skipped: str = ""
-    """The reason why declared checks do not run; empty if they run or none is declared."""
-    overrides: tuple[str, ...] = ()
-    """Options by which it lands without a safeguard; they need the right `override`."""
-    waves: tuple[LandWave, ...] = ()
-    """Empty if all repositories land at once."""
-    max_failures: int = 0
-    """Number of failures in a wave despite which the next wave begins."""
-    plans: tuple[Landing, ...] = ()
-    """The landings or reverts of its plans if it has several; `repos` has the repositories of all."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(one.repo for one in self.repos))
-
-    @property
-    def parts(self) -> tuple[Landing, ...]:
-        """Return the landings of its plans."""
-        return self.plans or (self,)
-
-    @property
-    def change_sets(self) -> tuple[str, ...]:
-        return tuple(part.change_set for part in self.parts)
-
-    @property
-    def has_gate(self) -> bool:
-        """Return whether a person must approve the landing itself instead of its pull requests."""
-        return self.approvals > 0 and any(one.via is not Via.PR for one in self.repos)
-
-    def wave_of(self, repo: str) -> int:
-        """Return the number of a repository's wave; 0 for a landing without waves."""
-        return next((wave.number for wave in self.waves if repo in wave.repos), 0)
-
-    def within(self, wave: int) -> tuple[Landing, ...]:
-        """Return the landings of its plans, each with only its repositories of this wave."""
-        found = (
-            replace(part, repos=tuple(one for one in part.repos if part.wave_of(one.repo) == wave))
-            for part in self.parts
-        )
-        return tuple(part for part in found if part.repos)
-
-    def begins(self, wave: int) -> bool:
-        """Return whether no repository of the landing is in a wave before this one."""
-        return min(map(self.wave_of, self.names), default=0) == wave
+from coordination.text import listed
 
 
 def decide_landing(
@@ -214,7 +56,7 @@ def decide_landing(
     plan, todos = plan_of(ecosystem, name)
     if change_set is None:
         raise NotFound(f"{name} has no change set", f"make one: coord sweep {name}")
-    _refuse_writer(change_set)
+    refuse_writer(change_set)
     chosen = _chosen(change_set, options.repos)
     _refuse_open(name, todos, change_set, chosen, only_chosen=bool(options.repos))
     rules = (plan.land if plan else None) or LandRules()
@@ -231,7 +73,7 @@ def decide_landing(
             what = f"{name} has changes in {repo}, which the file no longer declares"
             raise PlanRefused(what, f"declare it again; see: coord changes {name}")
         via = options.via or rules.via or usual_way(branches[repo], forges)
-        refuse_way(repo, via, url=branches[repo].url, hosts=hosts.get(repo, ()))
+        refuse_place(branches[repo], via, hosts.get(repo, ()))
         after = tuple(one.repo for one in repos if one.repo in edges.get(repo, ()))
         repos.append(
             RepoLanding(
@@ -240,7 +82,7 @@ def decide_landing(
                 via=via,
                 change=change_set.repos[repo],
                 after=after,
-                request=request_facts(
+                request=request_text(
                     *(ecosystem, plan, todos, change_set.repos[repo]),
                     after=after,
                     followers=followers_of(edges, repo),
@@ -251,9 +93,10 @@ def decide_landing(
         )
     if not options.repos:
         refuse_strangers(name, plan, todos, chosen, "land")
-    _refuse_damaged(name, (one.change for one in repos))
+    refuse_damaged(name, (one.change for one in repos))
     method = options.method or rules.method
-    refuse_rules(name, method, rules, {one.via for one in repos}, when_ready=options.when_ready)
+    asked = features_of(method, rules, when_ready=options.when_ready)
+    refuse_unsupported(name, asked, {one.via for one in repos})
     landing = Landing(
         change_set=name,
         title=plan.title if plan else todos[0].task,
@@ -322,61 +165,36 @@ def _skipped(name: str, options: LandOptions) -> str:
     return NO_QA if options.no_qa else f"land.qa of {name} is false"
 
 
-def has_landed(change_set: ChangeSet | None, run: str = "") -> list[RepoChange]:
-    """Return the landed changes of a change set; with `run`, only those that this run has landed."""
-    found = change_set.repos.values() if change_set else ()
-    return [one for one in found if one.landed and run in ("", one.landed.run)]
+def request_text(
+    ecosystem: Ecosystem,
+    plan: Plan | None,
+    todos: Sequence[Todo],
+    change: RepoChange,
+    *,
+    after: tuple[str, ...],
+    followers: tuple[str, ...],
+) -> RequestText:
+    """Return what the pull request of a repository says of the plan."""
+    tasks = {todo.id: todo.task for todo in todos}
+    return RequestText(
+        title=plan.title if plan else todos[0].task,
+        issues=issues_of(ecosystem, plan, todos),
+        todos=tuple((todo, tasks.get(todo, "")) for todo in change.todos),
+        after=after,
+        followers=followers,
+    )
 
 
-def decide_revert(
-    ecosystem: Ecosystem, change_set: ChangeSet | None, name: str, *, run: str = "", patience: timedelta
-) -> Landing:
-    """Return the revert of the landed changes of a change set; with `run`, only of those that this run has
-    landed. The order is the reverse of the landing's.
-
-    Raises NotFound if nothing has landed; without `run`, Conflict for a repository that no todo names.
-    """
-    found = change_set.repos if change_set else {}
-    landed = has_landed(change_set, run)
-    if not landed or change_set is None:
-        of_run = f" of run {run}" if run else ""
-        if change_set is None:
-            raise NotFound(
-                f"Redis has no record of work of {name}{of_run} that has landed: it has not, or Redis was "
-                "emptied",
-                f"list its commits: git log --grep {quoted(f'Coord-Plan: {name}')}; take them out by hand: "
-                "git revert",
-            )
-        raise NotFound(f"{name} has no landed work{of_run} to revert", f"see: coord changes {name}")
-    _refuse_writer(change_set)
-    _refuse_damaged(name, landed)
-    plan, todos = plan_of(ecosystem, name)
-    edges = edges_between(ecosystem, todos, found)
-    branches = {repo.name: repo for repo in ecosystem.repos}
-    names = [one.repo for one in landed]
-    if unknown := [name for name in names if name not in branches]:
-        raise PlanRefused(f"the file no longer declares {listed(unknown)}", "declare it, with its branch")
-    if not run and (other := strangers(plan, todos, names)):
-        runs = dict.fromkeys(one.landed.run for one in landed if one.landed)
-        raise Conflict(
-            f"{name} has landed in {listed(other)}, which no todo of it names",
-            f"revert what one run has landed: {'; or '.join(f'coord revert {one}' for one in runs)}",
-        )
-    order = in_order(names, edges)[::-1]
-    return Landing(
-        change_set=name,
-        title=plan.title if plan else (todos[0].task if todos else name),
-        patience=patience,
-        repos=tuple(
-            RepoLanding(
-                repo=repo,
-                branch=branches[repo].branch,
-                via=Via(found[repo].landed.via),  # type: ignore[union-attr]
-                change=found[repo],
-                after=tuple(later for later in order[: order.index(repo)] if repo in edges.get(later, ())),
-            )
-            for repo in order
-        ),
+def issues_of(
+    ecosystem: Ecosystem, plan: Plan | None, todos: Collection[Todo]
+) -> tuple[tuple[str, str], ...]:
+    """Return id and title of the issues that wait for a plan or its todos."""
+    names = {todo.id for todo in todos} | ({plan.id} if plan else set())
+    blocked = {name for todo in todos for name in todo.blocking}
+    return tuple(
+        (issue.id, issue.title)
+        for issue in ecosystem.coordination.issues
+        if issue.id in blocked or names.intersection(issue.dependencies)
     )
 
 
@@ -426,7 +244,7 @@ def _chosen(change_set: ChangeSet, names: Collection[str]) -> list[str]:
     return [repo for repo in change_set.open if not names or repo in names]
 
 
-def _refuse_writer(change_set: ChangeSet) -> None:
+def refuse_writer(change_set: ChangeSet) -> None:
     if run := change_set.writer:
         raise Conflict(f"run {run} writes {change_set.id} now", f"wait for its end: coord watch {run}")
 
@@ -466,7 +284,7 @@ def _refuse_not_closed(
             )
 
 
-def _refuse_damaged(name: str, changes: Iterable[RepoChange]) -> None:
+def refuse_damaged(name: str, changes: Iterable[RepoChange]) -> None:
     """Raise Unreadable if a record in Redis has an invalid commit or an unknown way of landing."""
     for change in changes:
         landed = change.landed

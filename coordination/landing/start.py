@@ -18,16 +18,11 @@ from coordination.landing.completed import (
     unrecorded,
 )
 from coordination.landing.graph import landing_graph, revert_graph, todo_id
-from coordination.landing.plan_waves import decide_plan_reverts, decide_plan_waves, waves_named
-from coordination.landing.rules import (
-    Landing,
-    LandOptions,
-    decide_landing,
-    decide_revert,
-    has_landed,
-    repo_options,
-)
-from coordination.landing.ways import refuse_unready
+from coordination.landing.plan_waves import decide_plan_waves, waves_named
+from coordination.landing.records import Landing, LandOptions
+from coordination.landing.revert import decide_plan_reverts, decide_revert, landed_changes
+from coordination.landing.rules import decide_landing, repo_options
+from coordination.landing.ways import Feature, refuse_unsupported
 from coordination.models import Ecosystem, generated_id
 from coordination.runs.change_sets.records import ChangeSet, CheckResult, read_result
 from coordination.runs.change_sets.store import ChangeSets, plans_of
@@ -62,7 +57,7 @@ class PreparedLanding:
     """Todo of a check → its last result for the tip that lands."""
 
     @property
-    def facts(self) -> Mapping[str, object]:
+    def event_data(self) -> Mapping[str, object]:
         """Return the data of its event: the options, the ways, and for each repository its base branch and
         the commit that lands or is reverted.
         """
@@ -194,7 +189,7 @@ def prepare_revert(
     plans_of_it = tuple(replace(one, branch_prefix=prefix) for one in landing.plans)
     landing = replace(landing, branch_prefix=prefix, plans=plans_of_it)
     if when_ready:
-        refuse_unready(whole, REVERT, {one.via for one in landing.repos})
+        refuse_unsupported(whole, [Feature.WHEN_READY], {one.via for one in landing.repos}, REVERT)
         landing = replace(landing, when_ready=True)
     records, graph = revert_graph(ecosystem, landing)
     return PreparedLanding(kind=REVERT, landing=landing, records=records, graph=graph)
@@ -229,7 +224,7 @@ def _wave_of(ecosystem: Ecosystem, name: str, change_set: ChangeSet, run: str) -
     wave in the item `name` of `coordination.waves`.
     """
     if run:
-        return max((one.landed.wave or 0 for one in has_landed(change_set, run) if one.landed), default=0)
+        return max((one.landed.wave or 0 for one in landed_changes(change_set, run) if one.landed), default=0)
     waves = waves_named(ecosystem, name)
     order = waves.order if waves else ()
     return next((number for number, wave in enumerate(order, 1) if change_set.id in wave.names), 0)

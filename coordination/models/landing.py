@@ -254,8 +254,8 @@ class LandCheck(Record):
     """None: the timeout of the todo that lands."""
 
 
-class RequestFacts(Record):
-    """Facts of the plan that the text of a pull request shows."""
+class RequestText(Record):
+    """What the text of a pull request says of the plan."""
 
     title: Text
     issues: tuple[tuple[str, str], ...] = ()
@@ -291,7 +291,7 @@ class LandAction(Record):
     after_upstream: tuple[ForgeCheck, ...] = ()
     when_ready: Annotated[bool, Field(strict=True)] = False
     """Wait until the pull request is ready; if false, fail when it is not ready."""
-    request: RequestFacts | None = None
+    request: RequestText | None = None
     """Only for a landing by a pull request."""
     branch_prefix: BranchPrefix = OWN_BRANCHES
     """Beginning of the name of its branch at the forge, if none is recorded."""

@@ -11,7 +11,7 @@ import pytest
 from coordination.errors import Conflict
 from coordination.landing.graph import landing_graph, todo_id
 from coordination.landing.order import LandWave
-from coordination.landing.rules import Landing, RepoLanding
+from coordination.landing.records import Landing, RepoLanding
 from coordination.models import Atomic, Ecosystem, Gate, Repo, Strategy, Via
 from coordination.planner.remaining import Basis, Expected, expected_of
 from coordination.runs.change_sets.records import RepoChange

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from coordination.landing.graph import landing_graph
-from coordination.landing.rules import Landing, RepoLanding
+from coordination.landing.records import Landing, RepoLanding
 from coordination.models import Ecosystem, Repo, Via
 from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.views.records import TodoView

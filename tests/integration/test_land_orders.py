@@ -14,7 +14,7 @@ import pytest
 
 from coordination.checks.report import recorded_checks
 from coordination.landing.graph import landing_graph
-from coordination.landing.rules import Landing, RepoLanding
+from coordination.landing.records import Landing, RepoLanding
 from coordination.models import Ecosystem, OnFailure, Plan, Repo, Via
 from coordination.runs.change_sets.records import CheckResult, CheckVerdict, RepoChange
 from coordination.runs.connection import Connection

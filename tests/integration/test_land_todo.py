@@ -16,7 +16,7 @@ import pytest
 
 from coordination.errors import NotTrusted
 from coordination.landing.preview import RepoPreview, commands_to_pull, preview_of
-from coordination.landing.rules import Landing, RepoLanding
+from coordination.landing.records import Landing, RepoLanding
 from coordination.landing.start import PreparedLanding
 from coordination.models import LandAction, LandStep, Method, RevertAction, Via
 from coordination.runs.change_sets.records import BY_PEOPLE, RepoChange

@@ -28,7 +28,7 @@ from coordination.landing.readiness import (
     Requirements,
     missing_of,
 )
-from coordination.landing.rules import Landing, RepoLanding
+from coordination.landing.records import Landing, RepoLanding
 from coordination.models import Repo, Via
 from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.run_kinds import LAND

@@ -20,8 +20,7 @@ from coordination.forges.models import CheckState, CommitStatus, ForgeType, Requ
 from coordination.git import has_commit
 from coordination.landing.order import edges_between, followers_of, in_order
 from coordination.landing.readiness import DEPENDS
-from coordination.landing.rules import plan_of, refuse_strangers
-from coordination.landing.ways import issues_of
+from coordination.landing.rules import issues_of, plan_of, refuse_strangers
 from coordination.models import OWN_BRANCHES, Ecosystem, Repo
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.terminal import spelled

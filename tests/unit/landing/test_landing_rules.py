@@ -12,7 +12,9 @@ import pytest
 
 from coordination.errors import Conflict, CoordinationError, NotFound, PlanRefused, Unreadable
 from coordination.landing.graph import landing_graph, revert_graph, todo_id
-from coordination.landing.rules import LandOptions, decide_landing, decide_revert
+from coordination.landing.records import LandOptions
+from coordination.landing.revert import decide_revert
+from coordination.landing.rules import decide_landing
 from coordination.models import Ecosystem, LandAction, Method, OnFailure, RevertAction, Via
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 from coordination.runs.records import TodoSpec
@@ -73,10 +75,6 @@ def changes(
     )
 
 
-URL = "https://github.com/acme/a"
-FORGE = file(land={"via": "pr", "approvals": 2}, a=URL)
-
-
 def decided(
     ecosystem: Ecosystem, found: ChangeSet | None, hosts: dict[str, list[str]] | None = None, **options
 ):
@@ -118,25 +116,12 @@ def test_the_way_is_the_option_else_the_rule_of_the_plan_else_push_where_there_i
         (file(pending="b"), changes("ab"), {"repos": ("b",)}, {}, PlanRefused),
         (file(), changes("ab"), {"repos": ("b",)}, {}, PlanRefused),
         (file(), changes("ab"), {"repos": ("c",)}, {}, NotFound),
-        (file(), changes("a"), {"via": Via.PUSH}, {}, PlanRefused),
         (file(), changes("a"), {}, {"a": ["h1", "h2"]}, PlanRefused),
-        (FORGE, changes("a"), {"method": Method.FF}, {}, PlanRefused),
-        (FORGE, changes("a"), {"via": Via.PUSH, "method": Method.REBASE}, {}, PlanRefused),
-        (FORGE, changes("a"), {"via": Via.PUSH}, {}, PlanRefused),
-        (file(), changes("a"), {"when_ready": True}, {}, PlanRefused),
-        (
-            file(land={"via": "pr", "atomic": "repo"}, a=URL),
-            changes("a"),
-            {"when_ready": True},
-            {},
-            PlanRefused,
-        ),
     ],
     ids=[
         *("no change set", "written", "open todos", "open todo that changed nothing"),
         *("open todo behind a landing", "open todo in a chosen repository", "not closed", "unknown repo"),
-        *("no url", "two checkouts"),
-        *("ff by requests", "rebase by push", "two approvals by push", "no request", "locks during reviews"),
+        "two checkouts",
     ],
 )
 def test_what_must_not_land_is_refused_with_the_next_command(ecosystem, found, options, hosts, error):

@@ -16,13 +16,10 @@ from pydantic import ValidationError
 from coordination.errors import Conflict, NotFound, PlanRefused
 from coordination.landing.graph import landing_graph, revert_graph
 from coordination.landing.order import decide_waves
-from coordination.landing.plan_waves import (
-    decide_plan_reverts,
-    decide_plan_waves,
-    planned_waves,
-    wave_problems,
-)
-from coordination.landing.rules import Landing, LandOptions, decide_landing
+from coordination.landing.plan_waves import decide_plan_waves, planned_waves, wave_problems
+from coordination.landing.records import Landing, LandOptions
+from coordination.landing.revert import decide_plan_reverts
+from coordination.landing.rules import decide_landing
 from coordination.models import Atomic, Ecosystem, LandAction, LandRules, NoopAction, Waves
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 from tests.unit.landing.test_landing_rules import EDGES, changes, decided, file
