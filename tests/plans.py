@@ -54,10 +54,12 @@ def order(
     on_failure: OnFailure = OnFailure.CONTINUE,
     max_parallel: int | None = None,
     no_cache: bool = False,
+    auto: bool = False,
 ) -> Order:
     return Order(
         strategy=strategy,
         reason="a test",
+        auto=auto,
         on_failure=on_failure,
         max_parallel=max_parallel,
         actor="test",

@@ -76,7 +76,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @initialize(
         todos=plans(),
-        strategy=st.sampled_from([Strategy.LEVELS, Strategy.DATAFLOW]),
+        strategy=st.sampled_from([Strategy.LEVELS, Strategy.DATAFLOW, Strategy.AUTO]),
         on_failure=st.sampled_from(
             [OnFailure.HALT, OnFailure.CONTINUE, OnFailure.ROLLBACK, OnFailure.ROLLBACK]
         ),
@@ -92,7 +92,8 @@ class AnyHistory(RuleBasedStateMachine):
             name: {"resources": needs} | self.person(persons.get(name)) for name, needs in self.needs.items()
         }
         self.max_parallel = max_parallel
-        how = order(strategy, on_failure, max_parallel)
+        auto, by_level = strategy is Strategy.AUTO, strategy is not Strategy.DATAFLOW
+        how = order(Strategy.LEVELS if by_level else strategy, on_failure, max_parallel, auto=auto)
         self.run_id, reply = submit(
             self.store,
             graph(todos, slots=slots, capacities=CAPACITIES, **more),
@@ -101,7 +102,7 @@ class AnyHistory(RuleBasedStateMachine):
             how,
         )
         before = {name: others for name, (_, others) in todos.items()}
-        self.model = RunModel(before, on_failure, strategy is Strategy.LEVELS, persons)
+        self.model = RunModel(before, on_failure, by_level, auto, persons)
         self.follow(reply)
 
     def person(self, who: str | None) -> dict[str, Any]:
@@ -111,9 +112,16 @@ class AnyHistory(RuleBasedStateMachine):
 
     def follow(self, reply: Reply) -> Reply:
         self.messages += [*reply.header, *reply.sends]
+        self.see_a_wait_for_a_resource()
         for run_id, todo in reply.wakes:
             self.follow(self.store.fire(run_id, todo))
         return reply
+
+    def see_a_wait_for_a_resource(self) -> None:
+        """Resources are not part of the model."""
+        switched = self.redis.hget(self.store.keys.run(self.run_id).meta, "switched")
+        if switched and "waited for resource" in switched:
+            self.model.waits_outside()
 
     def states(self) -> dict[str, str]:
         return self.redis.hgetall(self.store.keys.run(self.run_id).state)
@@ -330,6 +338,7 @@ class AnyHistory(RuleBasedStateMachine):
     ) -> None:
         assert {todo: self.model_state(todo, at, facts) for todo, at in states.items()} == self.model.at
         assert meta["status"] == self.model.status
+        assert (meta["strategy"] == "levels") == self.model.by_level
 
     def model_state(self, todo: str, at: str, facts: dict[str, str]) -> str:
         """Return the state of the model that a state in Redis stands for."""

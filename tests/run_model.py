@@ -21,6 +21,8 @@ class RunModel:
     """Todo → its predecessors, in topological order."""
     on_failure: str
     by_level: bool
+    auto: bool
+    """True if it leaves the levels when a todo waits for something outside."""
     persons: Mapping[str, str]
     """Todo → `gate`, or `manual` for a manual todo."""
     at: dict[str, str] = field(default_factory=dict)
@@ -79,7 +81,13 @@ class RunModel:
             self.settled(todo, ending)
             return ending
         self.at[todo] = "due"
+        self.waits_outside()
         return ""
+
+    def waits_outside(self) -> None:
+        if self.by_level and self.auto:
+            self.by_level = False
+            self._open()
 
     def fired(self, todo: str) -> None:
         self.at[todo] = {"retrying": "due", "undo retrying": "undo due"}.get(self.at[todo], self.at[todo])
@@ -141,6 +149,8 @@ class RunModel:
         for todo, at in self.at.items():
             if at == "waiting" and self._may_open(todo):
                 self.at[todo] = "gated" if todo in self.persons and todo not in self.approved else "due"
+                if self.at[todo] == "gated":
+                    self.waits_outside()
 
     def _may_open(self, todo: str) -> bool:
         if self.by_level:

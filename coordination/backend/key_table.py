@@ -91,7 +91,7 @@
 | `<ns>:forge-waiting:<host>` | zset | `project#number` that landings wait for, by last look | two hours |
 | `<ns>:cleanup-jobs`      | hash   | id → JSON of a request to all workers (`clean`) | until answered |
 | `<ns>:cleanup-answers:<id>` | hash   | worker id → JSON of its reply | until collected |
-| `<ns>:run:<id>:meta` | hash | plan_id, status, strategy, `stuck`, `piece`, `n.<state>` … | as the run |
+| `<ns>:run:<id>:meta` | hash | plan_id, status, strategy, `switched`, `piece`, `n.<state>` … | as the run |
 | `…:spec`                 | hash   | todo → JSON of its action; never changes | as the run |
 | `…:place`                | hash   | todo → `order level repo kind priority wants` (below) | as the run |
 | `…:children`             | hash   | todo → its successors | as the run |
@@ -104,7 +104,7 @@
 | `…:queued`               | zset   | `repo|turn|todo`: ready, behind another todo of its repo | as the run |
 | `…:busy`                 | hash   | repo → the todo that occupies it | as the run |
 | `…:owed`                 | set    | todos whose message is used up: the next grant sends one | as the run |
-| `…:stranded`             | hash   | repo → the todo that waits for its pinned host | as the run |
+| `…:stranded`             | hash   | repo → the todo that waits for a worker there  | as the run |
 | `…:sent`                 | zset   | dispatched, unclaimed todos, by dispatch in ms | as the run |
 | `…:tips`                 | hash   | repo → the base commit of its next attempt | as the run |
 | `…:output`               | hash   | todo → JSON output for its dependents | as the run |

@@ -49,7 +49,7 @@ _RUN = Package(
     "run",
     shared=(
         *("_needs", "_run", "_run_dispatch", "_changes", "_run_durations", "_run_end", "_waves"),
-        *("_run_remainder", "_saga", "_turns", "_verdicts"),
+        *("_run_remainder", "_shape", "_saga", "_turns", "_verdicts"),
     ),
     prepare="begin_run",
 )

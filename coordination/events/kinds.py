@@ -19,6 +19,7 @@ LASTING: Mapping[str, str] = {
     "run.imported": "An exported run was imported.",
     "run.cancelled": "A run was cancelled.",
     "run.timed_out": "A run exceeded its time limit.",
+    "run.switched": "A run by `auto` turned from levels to dataflow; the title is the wait.",
     "run.rolling_back": "A rollback began; `why` is its reason.",
     "run.stuck": "Nothing will ever move a run: a fault of coord.",
     "run.ended": "A run ended; `status` and the numbers of its todos by state. A rollback ends it again.",

@@ -33,7 +33,9 @@ LEAST_MEMORY = 16 * 1024 * 1024
 
 class Strategy(Word):
     AUTO = "auto"
-    """Forecast both; use levels unless dataflow is clearly faster."""
+    """Forecast both; use levels unless dataflow is clearly faster, and until a todo waits for a host, a
+    person or a resource.
+    """
     LEVELS = "levels"
     """Dispatch each level of the graph as a Celery chord; the next level starts when the whole level has
     settled.

@@ -114,7 +114,8 @@ class RunStore(AttemptStore):
         return self._call(steps.Resend(run=run_id, age_ms=ms(older_than), limit=limit))
 
     def park_unserved(self, run_id: str, served: Collection[tuple[str, str]]) -> Reply:
-        """Park the due todos whose host has no worker; continue those that have one again.
+        """Park the due todos that no worker can take, on the run's host if their repository has one; continue
+        those that have one again.
 
         `served`: the repositories that living workers serve, each with its host.
         """

@@ -178,6 +178,20 @@ BUGS = (
         (RUN, HISTORY),
     ),
     Bug(
+        "a run that leaves its levels leaves what they held back",
+        f"{STEPS}/_shape.lua",
+        "  shape.open_all()\nend",
+        "end",
+        (RUN, HISTORY),
+    ),
+    Bug(
+        "a run by levels that a person chose leaves them",
+        f"{STEPS}/_shape.lua",
+        "strategy ~= 'levels' or not auto or",
+        "strategy ~= 'levels' or",
+        (RUN, HISTORY),
+    ),
+    Bug(
         "a cancel leaves what has a timer",
         f"{STEPS}/_run_remainder.lua",
         "if at == 'running' or ENDED[at] then return end",

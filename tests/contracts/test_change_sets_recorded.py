@@ -39,7 +39,6 @@ class Writer(Harness):
                 "strategy": "dataflow",
                 "max_parallel": 0,
                 "levels": 0,
-                "level": 0,
                 "actor": "lena",
                 "on_failure": "continue",
                 "change_set": PLAN,

@@ -184,6 +184,111 @@ def test_a_todo_without_its_host_is_stranded_until_the_host_is_back(run: Harness
     assert run.view().status == "succeeded"
 
 
+def nobody_serves(run: Harness, todo: str, *served: tuple[str, str]) -> str:
+    """The todo was dispatched long ago, and living workers serve only these repositories."""
+    run.store.redis.hset(run.store.keys.run(run.run_id).facts, f"{todo} since", 0)
+    return run.follow(run.store.park_unserved(run.run_id, served)).word
+
+
+TWO_CHAINS = {"A": "r1", "B": ("r1", ["A"]), "C": "r2", "D": ("r2", ["C"])}
+
+
+@STRATEGIES
+def test_a_todo_that_no_worker_serves_takes_no_share_until_one_does(run: Harness, strategy: Strategy):
+    run.begin({"A": "r1", "C": "r2"}, strategy=strategy, max_parallel=1)
+    first = run.mail[0].todo_id
+    other = "C" if first == "A" else "A"
+    repo = {"A": "r1", "C": "r2"}
+
+    assert nobody_serves(run, first, (repo[other], "h")) == "stranded"
+    assert run.waits_for(first) == f"a worker for {repo[first]}: none serves it"
+    run.settle(run.take(other))
+    assert run.follow(run.store.park_unserved(run.run_id, [(repo[first], "h")])).word == "served"
+    run.settle(run.take(first))
+    assert run.view().status == "succeeded"
+
+
+OUTSIDE: dict[str, Callable[[Harness], object]] = {
+    "no worker serves it": lambda run: nobody_serves(run, "A", ("r2", "h1")),
+    "the worker cannot work there": lambda run: run.claim(run.mail.popleft(), unfit="a folder"),
+    "it parks": lambda run: run.follow(run.store.park(run.take("A"), "a folder", timedelta(hours=1))),
+    "trouble of the machine": lambda run: run.follow(
+        run.store.hold_up(run.take("A"), "a disk", timedelta(hours=1))
+    ),
+}
+
+
+@pytest.mark.parametrize("auto", [True, False])
+@pytest.mark.parametrize("how", OUTSIDE)
+def test_levels_of_auto_end_with_the_first_wait_for_something_outside(run: Harness, how: str, auto: bool):
+    run.begin(TWO_CHAINS, strategy=Strategy.LEVELS, auto=auto)
+    C = run.take("C")
+    OUTSIDE[how](run)
+    run.settle(C)
+
+    view = run.view()
+    assert view.strategy == ("dataflow" if auto else "levels")
+    assert [event["title"] for event in run.events("run.switched")] == ([view.switched] if auto else [])
+    assert run.states(["A", "D"]) == {"A": "parked", "D": "dispatched" if auto else "waiting"}
+    assert run.drain() == (["D"] if auto else [])
+
+
+def test_a_run_that_left_its_levels_uses_the_messages_of_the_open_level_once(run: Harness):
+    run.begin({"A": "r1", "B": "r1", "C": "r2", "D": ("r2", ["C"])}, strategy=Strategy.LEVELS, auto=True)
+    joined = run.mail[0]
+    nobody_serves(run, "C", ("r1", "h1"))
+    A = run.take("A")
+    run.settle(A)
+
+    assert sorted(d.todo_id for d in run.mail) == ["B", "C"]
+    assert run.store.advance(run.run_id, 0, "join").word == "past"
+    run.follow(run.store.resend(run.run_id, timedelta(0), 10))
+    assert {d.size for d in run.mail if d.todo_id == "B"} == {joined.size, 0}, "sent again without the chord"
+    run.store.park_unserved(run.run_id, [("r1", "h1"), ("r2", "h1")])
+    run.follow(run.store.resend(run.run_id, timedelta(0), 10))
+    assert sorted(run.drain()) == ["B", "C", "D"]
+    assert (run.view().status, len(run.events("run.switched"))) == ("succeeded", 1)
+
+
+def test_a_level_with_a_gate_is_opened_by_each_todo_for_itself(run: Harness):
+    more = {"C": {"gate": True}}
+    run.begin(
+        {"A": "r1", "B": ("r1", ["A"]), "C": ("r2", ["A"]), "D": ("r1", ["B"])},
+        strategy=Strategy.LEVELS, auto=True, more=more,
+    )  # fmt: skip
+
+    assert run.drain() == ["A", "B", "D"]
+    assert run.view().switched == "C waited for an approval: coord approve C"
+    run.follow(run.store.approve(run.run_id, "C", "me", ""))
+    assert run.drain() == ["C"]
+
+
+def test_a_paused_run_may_leave_its_levels_and_starts_nothing(run: Harness):
+    run.begin(TWO_CHAINS, strategy=Strategy.LEVELS, auto=True)
+    A, C = run.take("A"), run.take("C")
+    run.store.pause(run.run_id, "me")
+    run.settle(C)
+    run.follow(run.store.park(A, "a folder", timedelta(hours=1)))
+
+    assert (run.view().strategy, run.states(["D"]), list(run.mail)) == ("dataflow", {"D": "ready"}, [])
+    run.follow(run.store.resume(run.run_id, "me"))
+    assert run.drain() == ["D"]
+
+
+@pytest.mark.parametrize("end", ["cancel", "roll back"])
+def test_a_run_that_is_ending_stays_as_it_is(run: Harness, end: str):
+    run.begin(TWO_CHAINS, strategy=Strategy.LEVELS, auto=True)
+    A, C = run.take("A"), run.take("C")
+    if end == "cancel":
+        run.store.cancel(run.run_id, "me")
+    else:
+        run.roll_back()
+    for grant in (A, C):
+        run.follow(run.store.park(grant, "a folder", timedelta(hours=1)))
+
+    assert (run.view().strategy, run.events("run.switched")) == ("levels", [])
+
+
 def test_a_cancelled_run_starts_nothing_and_asks_what_runs_to_stop(run: Harness):
     run.begin(DIAMOND)
     grant = run.take("A")

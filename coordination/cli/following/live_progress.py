@@ -208,6 +208,8 @@ class Following:
             self._print(f"! {event.todo} lost its worker {event.fields.get('worker')}: {again}")
         elif event.what == "run.stuck":
             self._print("! " + internal_error(f"{event.fields.get('why')}; {event.fields.get('where')}"))
+        elif event.what == "run.switched":
+            self._print(f"· the run turns from levels to dataflow: {event.fields.get('title')}")
         elif event.what == "redis.restarted":
             self._print("! Redis was restarted: leases are given time to renew")
         elif event.what == "todo.approved":  # a rejected todo has failed, and that line names the person

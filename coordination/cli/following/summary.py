@@ -166,6 +166,8 @@ def print_head(run: RunView, *, schedule: bool = False) -> None:
     if run.internal_error:
         _print_in_colour((spelled(internal_error(run.internal_error)), "red"))
     _print_exceptions(run)
+    if run.switched:
+        click.echo(f"turned from levels to dataflow: {spelled(run.switched)}")
     if run.timed_out:
         click.echo(f"the run {spelled(run.timed_out)}")
     elif run.timeout_s is not None and not run.status.ended:

@@ -141,8 +141,8 @@ class RunRecovery:
                 self._dispatcher.follow(reply)
 
     def _park_unserved(self, runs: Iterable[str], report: MaintenanceReport) -> None:
-        """Park the todos whose host has no living worker, with the wait reason; continue those whose host is
-        back.
+        """Park the todos that no living worker can take, with the wait reason; continue those that
+        have one again.
         """
         served = [(repo, worker.host) for worker in self._registry.workers() for repo in worker.repos]
         for run_id in runs:

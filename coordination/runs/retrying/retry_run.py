@@ -204,6 +204,7 @@ def submission_of_retry(
         order=Order(
             strategy=Strategy(meta["strategy"]),
             reason=f"{meta['strategy']}, as in run {retry.ended.run_id}",
+            auto="auto" in meta,
             on_failure=policy,
             max_parallel=max_parallel or int(meta["max_parallel"]) or None,
             operation="retry",

@@ -42,6 +42,8 @@ class Order:
     strategy: Strategy
     reason: str
     """The reason for the strategy, as a sentence."""
+    auto: bool = False
+    """True if `auto` chose it, so that a run leaves its levels when a todo waits for something outside."""
     on_failure: OnFailure
     max_parallel: int | None = None
     actor: str = field(default_factory=actor)
@@ -88,6 +90,7 @@ def decide(
     return Order(
         strategy=choice.strategy,
         reason=choice.reason,
+        auto=(strategy or graph.plan.strategy) is Strategy.AUTO,
         on_failure=on_failure or graph.plan.on_failure,
         max_parallel=limit,
         remaining=choice.remaining if choice.strategy is Strategy.DATAFLOW else {},

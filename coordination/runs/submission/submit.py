@@ -162,6 +162,7 @@ class Submission:
             "plan_id": graph.plan.id,
             TITLE: "" if graph.plan.id == AD_HOC else graph.plan.title,
             "strategy": order.strategy,
+            **({"auto": 1} if order.auto else {}),
             "on_failure": order.on_failure,
             "max_parallel": order.max_parallel or 0,
             "actor": order.actor,

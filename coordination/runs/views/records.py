@@ -225,6 +225,8 @@ class RunView(FrozenModel):
     plan_id: str
     status: RunStatus
     strategy: str
+    switched: str | None = None
+    """Why the run left the levels that `auto` had chosen: `T1 waited for an approval: coord approve T1`."""
     on_failure: str
     actor: str
     signed_by: str | None = None

@@ -49,8 +49,8 @@ ANY = RunFilters()
 logger = logging.getLogger(__name__)
 TAIL_PIECES = 8
 META = (
-    "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused",
-    "rollback", "stuck", "timeout_ms", "timed_out", "file", "unwritten",
+    "plan_id", "status", "strategy", "switched", "on_failure", "actor", "rolled_back_by", "cancelled",
+    "paused", "rollback", "stuck", "timeout_ms", "timed_out", "file", "unwritten",
     "started_at", "finished_at", "break_glass", "lay_still_ms", TAKES_UP, "change_set", "takes_over",
     "cached", "max_parallel", "overrides", BRANCH_PREFIX,
     *(f"n.{state}" for state in TodoState),
@@ -204,6 +204,7 @@ class RunReader:
             plan_id=meta["plan_id"],
             status=status,
             strategy=meta["strategy"],
+            switched=meta.get("switched"),
             on_failure=meta["on_failure"],
             actor=meta["actor"],
             steered_by=meta.get("rolled_back_by") or meta.get("cancelled") or meta.get("paused"),

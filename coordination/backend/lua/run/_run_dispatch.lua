@@ -45,13 +45,21 @@ local function queue_up(todo, p)
   end
 end
 
+local shape = {} -- how todos are opened: _shape.lua
+
+-- Park a todo that waits for something outside of the run: a host, a person, a resource.
+local function park_outside(todo, reason, words)
+  wait_for(todo, reason, words)
+  move(todo, 'parked')
+  shape.leave_levels(todo, words)
+end
+
 -- Wait for a person, without holding anything. The fact `gate` says what happens if nobody decides: `timeout
 -- in ms, verdict`.
 local function wait_for_person(todo, words, gate, reason)
   local timeout_ms = tonumber(gate and string.match(gate, '^%d+') or '0')
   if timeout_ms > 0 then call('ZADD', timers, now + timeout_ms, member(todo)) end
-  wait_for(todo, reason or 'person', words)
-  move(todo, 'parked')
+  park_outside(todo, reason or 'person', words)
 end
 
 local function enqueue(todo)
@@ -111,11 +119,11 @@ local function send(todo)
   if not post(todo, d[2], d[3], d[4], d[7]) then sends[#sends + 1] = d end
 end
 
--- Dispatch the todos that may start. Under `levels` a todo's first message is sent with its chord; only a
--- todo whose message was delivered too early needs another.
+-- Dispatch the todos that may start. The first message of a todo of an opened level was sent with its chord;
+-- only one whose message was delivered too early needs another.
 local function dispatch_ready()
-  local values = call('HMGET', meta, 'status', 'max_parallel', 'active', 'strategy')
-  local status, max_parallel, active, strategy = unpack(values)
+  local values = call('HMGET', meta, 'status', 'max_parallel', 'active', 'level')
+  local status, max_parallel, active, level = unpack(values)
   if not goes_on(status) then return end
   local room = tonumber(max_parallel) - tonumber(active)
   while room > 0 or max_parallel == '0' do
@@ -125,40 +133,8 @@ local function dispatch_ready()
     move(todo, 'dispatched')
     call('HINCRBY', meta, 'active', 1)
     call('ZADD', sent, now, todo)
-    if call('SREM', owed, todo) == 1 or strategy == 'dataflow' or status == 'rolling_back' then send(todo) end
+    local has_none = tonumber(place_of(todo).level) > tonumber(level) or status == 'rolling_back'
+    if call('SREM', owed, todo) == 1 or has_none then send(todo) end
     room = room - 1
   end
-end
-
--- Open the next level that has something to do; its deliveries are returned for one chord (or chain).
-local function open_next_level()
-  local last = tonumber(call('HGET', meta, 'levels')) - 1
-  local level = tonumber(call('HGET', meta, 'level'))
-  while level < last do
-    level = level + 1
-    local todos = {}
-    for todo in string.gmatch(call('HGET', levels, level), '%S+') do
-      if state_of(todo) == 'waiting' then todos[#todos + 1] = todo end
-    end
-    if #todos > 0 then
-      local messages = {}
-      for _, todo in ipairs(todos) do
-        if place_of(todo).kind ~= 'manual' then
-          note(todo, 'index', #messages)
-          messages[#messages + 1] = todo
-        end
-      end
-      call('HSET', meta, 'level', level, 'size.' .. level, #messages)
-      call('HSET', opened, level, #todos)
-      call('HDEL', meta, 'level_settled_at')
-      emit_of_run('level.opened', nil, 'level', level)
-      for _, todo in ipairs(todos) do enqueue(todo) end
-      dispatch_ready()
-      local header = {}
-      for i, todo in ipairs(messages) do header[i] = delivery(todo) end
-      return header
-    end
-  end
-  call('HSET', meta, 'level', last)
-  return {}
 end

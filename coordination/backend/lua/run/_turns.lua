@@ -1,7 +1,7 @@
 -- The end or delay of a todo's turn, and its consequences for other todos.
 
 local function release_dependents(todo)
-  local by_level = call('HGET', meta, 'strategy') == 'levels'
+  local by_level = shape.is_by_level()
   for child in string.gmatch(call('HGET', children, todo) or '', '%S+') do
     -- Under `levels` the level's chord opens the next level; no child is in an earlier one.
     local free = call('HINCRBY', pending, child, -1) == 0
@@ -119,10 +119,9 @@ end
 
 -- Park the todo without a worker's slot.
 local function park_with_timer(todo, reason, why, delay_ms)
-  wait_for(todo, reason, why)
-  move(todo, 'parked')
   call('SADD', owed, todo)
   call('ZADD', timers, now + delay_ms, member(todo))
+  park_outside(todo, reason, why)
 end
 
 -- The repository stays reserved for it, and its timer asks again.

@@ -11,6 +11,6 @@ if call('HEXISTS', meta, 'piece') == 1 then return reply('early') end
 if call('HGET', meta, 'advanced.' .. level) then return reply('past') end
 call('HSET', meta, 'advanced.' .. level, source)
 emit_of_run('level.settled', nil, 'level', level, 'source', source)
-local header = open_next_level()
+local header = shape.open_next_level()
 finish_if_done()
 return reply('advanced', header)

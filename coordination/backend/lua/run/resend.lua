@@ -11,7 +11,7 @@ for _, todo in ipairs(overdue) do
   call('ZADD', sent, now, todo)
   sends[#sends + 1] = delivery(todo)
 end
-if #overdue > 0 and call('HGET', meta, 'strategy') == 'levels' then
+if #overdue > 0 and call('HGET', meta, 'level') ~= '-1' then
   -- The other messages of a lost chord are lost too: later todos need not wait for a check each.
   for _, todo in ipairs(call('ZRANGE', ready, 0, -1)) do call('SADD', owed, todo) end
   for _, place in ipairs(call('ZRANGE', queued, 0, -1)) do

@@ -18,12 +18,6 @@ if timeout_ms then call('ZADD', timers, now + timeout_ms, member('')) end
 count('runs_started')
 emit_of_run('run.started', call('HGET', meta, 'actor') or '')
 local header = {}
-if call('HGET', meta, 'strategy') == 'levels' then
-  header = open_next_level()
-else
-  call('HSET', meta, 'opening', '0')
-  open_some()
-  dispatch_ready()
-end
+if shape.is_by_level() then header = shape.open_next_level() else shape.open_all() end
 finish_if_done()
 return reply('sealed', header)

@@ -88,7 +88,7 @@ local moved_by = {
     return moved, 'is parked, and nobody will tell it to go on'
   end,
   waiting = function(todo, p)
-    if call('HGET', meta, 'strategy') == 'levels' then
+    if shape.is_by_level() then
       return waits_for_its_level(p), 'waits for a level that nobody will open'
     end
     return waits_for_another(todo), 'waits, and all before it has ended'
