@@ -10,18 +10,14 @@ from redis import Redis
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.steps.run import Undo
-from coordination.errors import Conflict, NotFound
+from coordination.errors import Conflict
 from coordination.models import OnFailure, Strategy
 from coordination.planner.graph import build
-from coordination.runs.control.steering import preview_of, refuse_built_on, refuse_to_accept
+from coordination.runs.control.steering import refuse_built_on
 from coordination.runs.records import Result, TodoState
 from coordination.runs.retrying.ended import read, refuse_again
-from coordination.runs.submission.refusals import refuse_conflicts_of
-from coordination.runs.views.live import Live
-from coordination.runs.views.metrics import LiveCountReader
-from coordination.runs.views.run_view import RunReader
 from coordination.runs.views.timeline import ENDED, RunEvent, follow
-from tests.contracts.run_harness import BAD, LEASE, OK, Harness
+from tests.contracts.run_harness import BAD, LEASE, Harness
 from tests.contracts.test_retry_steps import retry
 from tests.plans import PLAN, ecosystem, order
 
@@ -92,39 +88,6 @@ def test_a_run_whose_time_is_up_is_undone_if_its_failures_are_and_else_cancelled
     )
     assert (view.rollback, view.steered_by) == ((view.timed_out, None) if undone else (None, "its timeout"))
     assert run.todo("D").error == view.timed_out
-
-
-@STRATEGIES
-def test_a_finished_run_is_undone_once_in_reverse_order(run: Harness, strategy: Strategy):
-    begin(run, {"A": "r1", "B": ("r1", ["A"]), "C": ("r2", ["B"])}, strategy).drain()
-    assert run.view().status == "succeeded"
-    assert run.roll_back() == "rolling_back"
-    assert run.roll_back() == "already"
-    undone = undo(run)
-    assert [(todo, undo.last) for todo, undo in undone.items()] == [("C", True), ("B", False), ("A", True)]
-    assert all(undo.had_ended for undo in undone.values())
-    assert run.roll_back() == "done"
-    assert run.view().status == "rolled_back"
-    assert not run.mail
-
-
-@pytest.mark.parametrize("then", ["rolled back again", "accepted"])
-def test_a_failed_compensation_holds_back_its_predecessors(run: Harness, then: str):
-    begin(run).drain()
-    run.roll_back()
-    undone = run.drain(lambda grant: BAD if grant.todo_id == "B" else OK)
-
-    assert undone in (["D", "B", "C"], ["D", "C", "B"])
-    assert run.states(["A", "B"]) == {"A": "succeeded", "B": "compensation_failed"}
-    assert run.view().status == "rollback_failed"
-
-    if then == "accepted":
-        accept = [run.follow(run.store.accept(run.run_id, todo, "lena", "by hand")).word for todo in "ABB"]
-        assert accept == ["idle", "accepted", "idle"]
-    else:
-        assert run.roll_back() == "rolling_back"
-    assert run.drain() == (["A"] if then == "accepted" else ["B", "A"])
-    assert run.view().status == "rolled_back"
 
 
 def test_a_compensation_is_leased_fenced_retried_and_taken_up_again_like_a_todo(run: Harness):
@@ -219,11 +182,6 @@ def test_a_todo_that_is_being_undone_is_shown_as_compensating(run: Harness):
     assert run.states() == {"A": "succeeded", "B": "succeeded", "C": "compensating"}
     grant = run.take("C")
     assert run.view().counts == {"succeeded": 2, "compensating": 1}
-    assert RunReader(run.store.redis, run.store.keys).list()[0].counts == run.view().counts
-    live = Live(run.store.redis, run.store.keys).executing()
-    assert {todo: one.state for todo, one in live.items()} == run.states()
-    counted = LiveCountReader(run.store.redis, run.store.keys).read()
-    assert (counted.runs, counted.todos) == ({"rolling_back": 1}, {"succeeded": 2, "compensating": 1})
 
     run.follow(run.store.retry(grant, timedelta(seconds=9), BAD))
     shown = run.todo("C")
@@ -310,30 +268,9 @@ def test_a_follower_that_knows_of_the_end_waits_for_nothing(run: Harness, blocki
     assert told(blocking, run, last.id) == []
 
 
-def test_a_preview_tells_what_a_rollback_undoes_and_cannot_undo(run: Harness):
-    by_itself = {
-        "B": {"workspace": "in-place"},
-        "C": {"workspace": "in-place", "compensate": "undo it", "env": {"MY_TOKEN": "it"}},
-    }
-    swept(run, "C", **by_itself)
-
-    found = preview_of(run.store, run.run_id)
-    assert (found.todos, found.repos, found.helpless) == (("A", "B", "C"), ("r1", "r2"), ("B",))
-    assert found.compensations == {"C": "undo ***"}
-
-    run.roll_back()
-    run.drain(lambda grant: done(grant, "B"))
-    assert preview_of(run.store, run.run_id).todos == ("A", "B")
-    with pytest.raises(NotFound):
-        preview_of(run.store, "no-such-run")
-
-
 def test_a_retry_is_undone_with_the_run_that_it_builds_on(run: Harness):
     first = swept(run, "B").run_id
     second = retried(run)
-    preview = preview_of(run.store, second)
-    assert preview.todos == ("A", "B")  # begun there, and perhaps never here
-    assert preview.branches == (f"coord/{second}", f"coord/{first}")
     run.drain(done)
     with pytest.raises(Conflict, match=f"run {second} builds on run {first}") as refused:
         refuse_built_on(run.store, first)
@@ -381,35 +318,3 @@ def test_what_is_rolled_back_is_not_retried(run: Harness):
     assert f"coord rollback {run.run_id}" in going.value.hint
     assert f"coord rollback {run.run_id}" in failed.value.hint
     assert undone.value.hint == "start a new run: coord sweep PLAN-001"
-
-
-def test_what_is_still_to_be_undone_is_begun_by_nobody_else(run: Harness):
-    rolled_back(run)
-    reader = RunReader(run.store.redis, run.store.keys)
-
-    with pytest.raises(Conflict, match="is rolling_back and executes A") as refused:
-        refuse_conflicts_of(run.store, reader, {"A"})
-    assert "coord cancel" not in refused.value.hint
-    run.settle(run.take("C"))
-    refuse_conflicts_of(run.store, reader, {"C"})
-
-
-def test_only_a_failed_compensation_can_be_accepted_and_shows_the_reason(run: Harness):
-    view = stuck(run).view()
-    reader = RunReader(run.store.redis, run.store.keys)
-    assert reader.branches(view) == dict.fromkeys(("r1", "r2"), f"coord/{run.run_id}")
-
-    (asked,) = Live(run.store.redis, run.store.keys).asking()
-    assert (asked.todo, asked.waits_for) == ("B", f"its compensation failed: coord rollback {run.run_id}")
-    refuse_to_accept(view, ["B"])
-    with pytest.raises(Conflict, match=r"A of run .* is succeeded: there is nothing to accept"):
-        refuse_to_accept(view, ["B", "A"])
-    with pytest.raises(NotFound, match="has no todo 'BB'"):
-        refuse_to_accept(view, ["BB"])
-
-    run.follow(run.store.accept(run.run_id, "B", "lena", "it may stay"))
-    run.drain()
-    shown = run.todo("B")
-    assert (shown.state, shown.accepted, shown.accepted_by) == ("compensated", "it may stay", "lena")
-    assert run.view().status == "rolled_back"
-    assert reader.branches(run.view()) == {}
