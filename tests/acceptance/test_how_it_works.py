@@ -88,7 +88,8 @@ def passed(tmp_path_factory: pytest.TempPathFactory, new_testbed: Callable[[], T
 
     done = testbed.sweep()
 
-    assert done.states == {"A": "succeeded", "B": "succeeded"}, done.err
+    assert done.code == 0, done.err
+    assert done.states == {"A": "succeeded", "B": "succeeded"}
     return [Passed(*line.split()) for line in (folder / "trace").read_text().splitlines()]
 
 
