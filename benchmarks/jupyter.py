@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.testbed import PLAN, Testbed, testbed
-from coordination.planner.schedule import bound, simulate_levels, slots_for
+from coordination.planner.schedule import bound, simulate, slots_for
 
 DATA = Path(__file__).with_name("data") / "jupyter.json"
 MEDIAN_S, SIGMA, SEED = 0.8, 1.0, 49
@@ -109,7 +109,7 @@ def elsewhere(requires: Requires, slots: int) -> str:
     ratios = []
     for seed in range(SEED + 1, SEED + 1 + OTHER_DRAWS):
         durations = draw(requires, seed)
-        by_levels = simulate_levels(durations, levels(requires), repo_of, slots=slots).makespan
+        by_levels = simulate(durations, {}, repo_of, slots=slots, levels=levels(requires)).makespan
         ratios.append(by_levels / bound(durations, requires, repo_of, slots))
     tenths = statistics.quantiles(ratios, n=10)
     return f"{statistics.median(ratios):.2f} times ({tenths[0]:.2f} to {tenths[-1]:.2f} in 8 of 10)"

@@ -18,7 +18,7 @@ durations count as `PRIOR` todos that took as long as expected.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import exp, floor, isfinite, log
@@ -26,8 +26,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from coordination.models import NoopAction, Todo
-from coordination.planner.gates import MILESTONE_REPO, is_milestone
-from coordination.planner.schedule import NOTHING_SHARED, Supply, simulate, simulate_levels
+from coordination.planner.gates import is_milestone
+from coordination.planner.schedule import NOTHING_SHARED, Supply, bound, simulate
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
@@ -212,44 +212,27 @@ def rest_s(
     slots = max(slots, len(running), 1)
     repo_of = {name: todo.repo for name, todo in todos.items()}
     by_urgency = sorted(todos, key=lambda name: (todos[name].elapsed_s is None, todos[name].order))
-    if by_level:
-        levels: defaultdict[int, list[str]] = defaultdict(list)
-        for name in by_urgency:
-            levels[todos[name].level].append(name)
-        parts = [levels[level] for level in sorted(levels)]
-        if len(todos) > SIMULATED:
-            return sum(_bound(part, durations, {}, repo_of, slots) for part in parts)
-        return simulate_levels(durations, parts, repo_of, slots=slots, supply=supply).makespan
+    levels = _levels(todos, by_urgency) if by_level else None
+    before = {
+        name: [other for other in others if other in todos]
+        for name, others in predecessors.items()
+        if name in todos
+    }
     if len(todos) > SIMULATED:
-        return _bound(list(predecessors), durations, predecessors, repo_of, slots)
-    before = {name: [other for other in predecessors.get(name, ()) if other in todos] for name in todos}
+        return bound(durations, before, repo_of, slots, levels)
     urgency = {name: i for i, name in enumerate(by_urgency)}
     ranks = {name: LONGEST_S * (len(urgency) - i) for name, i in urgency.items()}
     return simulate(
         durations, before, repo_of, slots=slots, urgency=urgency,
-        remaining=ranks, supply=supply,
+        remaining=ranks, levels=levels, supply=supply,
     ).makespan  # fmt: skip
 
 
-def _bound(
-    order: Iterable[str],
-    durations: Mapping[str, float],
-    predecessors: Mapping[str, Collection[str]],
-    repo_of: Mapping[str, str],
-    slots: int,
-) -> float:
-    """Return the lower bound of any schedule of the todos in `order`, predecessors first: the longest path,
-    the work of the slots, and that of the busiest repository. Todos without a duration have ended.
-    """
-    finish: dict[str, float] = {}
-    work: defaultdict[str, float] = defaultdict(float)
-    for name in order:
-        if (duration := durations.get(name)) is not None:
-            before = [finish[other] for other in predecessors.get(name, ()) if other in finish]
-            finish[name] = duration + max(before, default=0.0)
-            work[repo_of[name]] += duration
-    work.pop(MILESTONE_REPO, None)
-    return max(max(finish.values(), default=0.0), sum(work.values()) / slots, max(work.values(), default=0.0))
+def _levels(todos: Mapping[str, OpenTodo], by_urgency: Iterable[str]) -> Sequence[Sequence[str]]:
+    levels: defaultdict[int, list[str]] = defaultdict(list)
+    for name in by_urgency:
+        levels[todos[name].level].append(name)
+    return [levels[level] for level in sorted(levels)]
 
 
 def _left_s(todo: OpenTodo, factor: float) -> float:

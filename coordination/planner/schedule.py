@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from heapq import heappop, heappush
+from itertools import chain
 
 from coordination.models import Todo
 from coordination.planner.gates import MILESTONE_REPO
@@ -66,13 +67,20 @@ def slots_for(repos: Collection[str], max_parallel: int | None = None) -> int:
 
 
 def bound(
-    durations: Mapping[str, float], predecessors: Predecessors, repo_of: Mapping[str, str], slots: int
+    durations: Mapping[str, float],
+    predecessors: Predecessors,
+    repo_of: Mapping[str, str],
+    slots: int,
+    levels: Levels | None = None,
 ) -> float:
     """Return the lower bound of any schedule: max(longest path, work / slots, work of the busiest
-    repository).
+    repository). With `levels`: the sum of that over the levels.
 
-    The unit is that of the durations. A todo without a duration never ran, and counts as 0.
+    The unit is that of the durations. A todo without a duration never ran, and counts as 0. `predecessors`:
+    each key after its own predecessors.
     """
+    if levels is not None:
+        return sum(bound({name: durations[name] for name in level}, {}, repo_of, slots) for level in levels)
     by_slots = work_of(durations, repo_of) / slots
     return max(longest_path(durations, predecessors), by_slots, busiest_repo(durations, repo_of)[1])
 
@@ -83,9 +91,10 @@ def work_of(durations: Mapping[str, float], repo_of: Mapping[str, str]) -> float
 
 
 def longest_path(durations: Mapping[str, float], predecessors: Predecessors) -> float:
-    finish: dict[str, float] = {}
-    for name in TopologicalSorter(predecessors).static_order():
-        before = max((finish[other] for other in predecessors.get(name, ())), default=0.0)
+    """Return the longest path. `predecessors`: each key after its own predecessors."""
+    finish = dict(durations)
+    for name, others in predecessors.items():
+        before = max((finish.get(other, 0.0) for other in others), default=0.0)
         finish[name] = before + durations.get(name, 0.0)
     return max(finish.values(), default=0.0)
 
@@ -111,6 +120,7 @@ def busiest_resource(durations: Mapping[str, float], supply: Supply) -> tuple[st
 
 
 Predecessors = Mapping[str, Collection[str]]
+Levels = Sequence[Sequence[str]]
 Entry = tuple[float, int, str]
 """Score, urgency, name; the smallest starts first."""
 Needs = tuple[tuple[str, int], ...]
@@ -156,6 +166,7 @@ def simulate(
     slots: int,
     urgency: Mapping[str, int] | None = None,
     remaining: Mapping[str, float] | None = None,
+    levels: Levels | None = None,
     supply: Supply = NOTHING_SHARED,
 ) -> Schedule:
     """Simulate dataflow: each todo starts once its predecessors, repository, resources and a slot permit,
@@ -163,42 +174,43 @@ def simulate(
 
     Todos of MILESTONE_REPO need neither slot nor repository. `remaining` is the longest path from each todo
     to the end, by default that of the durations. `urgency` breaks ties, by default the order of `durations`.
+
+    With `levels`, they take the place of all three: a level starts when all todos of the previous one have
+    ended, and its todos start in its order.
     """
     if slots < 1:
         raise ValueError("a schedule needs at least one slot")
+    todos = durations
+    if levels is not None:
+        predecessors = _barriers(levels)
+        durations = {**dict.fromkeys(predecessors, 0.0), **todos}
+        remaining = dict.fromkeys(durations, 0.0)
+        urgency = {name: i for i, name in enumerate(chain.from_iterable(levels))}
     order = urgency or {name: i for i, name in enumerate(durations)}
     left = remaining or _remaining(durations, predecessors)
 
     def entry(name: str, now: float) -> Entry:
         return round(score(now, left[name]), DIGITS), order[name], name
 
-    return _Simulation(durations, predecessors, repo_of, slots, entry, supply).run()
+    found = _Simulation(durations, predecessors, repo_of, slots, entry, supply).run()
+    return Schedule(
+        start={name: found.start[name] for name in found.start if name in todos},
+        end={name: found.end[name] for name in found.end if name in todos},
+        ready={name: found.ready[name] for name in found.ready if name in todos},
+    )
 
 
-def simulate_levels(
-    durations: Mapping[str, float],
-    levels: Iterable[Sequence[str]],
-    repo_of: Mapping[str, str],
-    *,
-    slots: int,
-    supply: Supply = NOTHING_SHARED,
-) -> Schedule:
-    """Simulate levels: a level starts when all todos of the previous one have ended, and its todos start in
-    its order.
+def _barriers(levels: Levels) -> Predecessors:
+    """Return the predecessors by level: of each todo, and of a barrier between any two levels. A barrier is a
+    todo that takes no time; its name is no todo's.
     """
-    ready: dict[str, float] = {}
-    start: dict[str, float] = {}
-    end: dict[str, float] = {}
-    now = 0.0
-    for level in levels:
-        order = {name: i for i, name in enumerate(level)}
-        hours, equal = {name: durations[name] for name in level}, dict.fromkeys(level, 0.0)
-        part = simulate(hours, {}, repo_of, slots=slots, urgency=order, remaining=equal, supply=supply)
-        ready |= dict.fromkeys(level, now)
-        start |= {name: now + at for name, at in part.start.items()}
-        end |= {name: now + at for name, at in part.end.items()}
-        now += part.makespan
-    return Schedule(start=start, end=end, ready=ready)
+    found: dict[str, Sequence[str]] = {}
+    barrier: tuple[str, ...] = ()
+    for i, level in enumerate(filter(None, levels)):
+        found |= dict.fromkeys(level, barrier)
+        barrier = (f"barrier {i}",)
+        found[barrier[0]] = level
+    return found
 
 
 def _remaining(durations: Mapping[str, float], predecessors: Predecessors) -> Mapping[str, float]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from coordination.models import Strategy
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.planner.schedule import Schedule, Supply, bound, simulate, simulate_levels, slots_for
+from coordination.planner.schedule import Schedule, Supply, bound, simulate, slots_for
 from coordination.text import format_hours
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def choose_strategy(
 
 
 def simulate_both(graph: PlanGraph, slots: int, supply: Supply, requested: Strategy, margin: float) -> Choice:
-    levels = simulate_levels(graph.hours, graph.levels, graph.repo_of, slots=slots, supply=supply)
+    levels = simulate(graph.hours, {}, graph.repo_of, slots=slots, levels=graph.levels, supply=supply)
     best = best_ranking(graph, levels, slots, supply)
     dataflow = best.schedule
     known = not graph.assumed or graph.assumed < len(graph.todos) - len(graph.milestones)

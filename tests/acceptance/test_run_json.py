@@ -12,7 +12,7 @@ from tests.acceptance.gate import Gate
 from tests.testbed import PLAN, Done, Testbed
 
 RUN = {
-    "run_id", "plan_id", "status", "strategy", "on_failure", "actor", "started_at", "finished_at",
+    "run_id", "plan_id", "status", "strategy", "switched", "on_failure", "actor", "started_at", "finished_at",
     "duration_s", "progress", "unwritten", "steered_by", "rollback", "internal_error", "carried_from",
     "bound_s", "counts", "cached", "todos", "timeout_s", "timed_out", "break_glass", "signed_by",
     "unsigned", "change_set", "branches", "tips", "waves", "overrides", "takes_over",

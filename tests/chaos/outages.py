@@ -102,7 +102,7 @@ class Outages:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if not self.runs or self.watch.over(self.runs[-1]):
-                strategy = ("levels", "dataflow")[self.did["runs"] % 2]
+                strategy = ("levels", "dataflow", "auto")[self.did["runs"] % 3]
                 self.runs.append(begin(self.testbed, self.url, strategy=strategy))
                 self.did["runs"] += 1
             meanwhile()

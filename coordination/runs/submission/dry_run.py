@@ -31,7 +31,6 @@ from coordination.models import (
 )
 from coordination.planner.gates import effect_of_timeout, is_milestone, needs_approval
 from coordination.planner.graph import PlanGraph
-from coordination.planner.strategy import choose_strategy
 from coordination.rewrites import Matches
 from coordination.runs.change_sets.records import TakenOver
 from coordination.runs.submission.order import Order
@@ -128,7 +127,7 @@ def dry_run(
         size=graph.size,
         steps=tuple(
             replace(_step(graph, name, settings, places, order.on_failure, repos), matches=matches.get(name))
-            for name in _in_order(graph, order, settings)
+            for name in _in_order(graph, order)
         ),
         rest=tuple(_rest(graph, ecosystem)),
     )
@@ -200,13 +199,10 @@ def _words(command: Command) -> str:
     return command if isinstance(command, str) else shlex.join(command)
 
 
-def _in_order(graph: PlanGraph, order: Order, settings: Settings) -> Iterable[str]:
+def _in_order(graph: PlanGraph, order: Order) -> Iterable[str]:
     if order.strategy is Strategy.LEVELS:
         return [name for level in graph.levels for name in level]
-    start = choose_strategy(
-        graph, max_parallel=settings.slots_beside(order.max_parallel), strategy=order.strategy
-    ).taken.start
-    return sorted(graph.todos, key=lambda name: (start[name], graph.order[name]))
+    return sorted(graph.todos, key=lambda name: (order.starts[name], graph.order[name]))
 
 
 def _step(

@@ -50,6 +50,8 @@ class Order:
     operation: StartKind = "sweep"
     remaining: Mapping[str, float] = field(default_factory=dict)
     """Hours from each todo to the end, by which ready todos are ranked; if empty, the longest path counts."""
+    starts: Mapping[str, float] = field(default_factory=dict)
+    """Hours until each todo would start, by the forecast."""
     no_cache: bool = False
     """True if todos with a `cache` are executed regardless of it."""
     timeout: timedelta | None = None
@@ -94,6 +96,7 @@ def decide(
         on_failure=on_failure or graph.plan.on_failure,
         max_parallel=limit,
         remaining=choice.remaining if choice.strategy is Strategy.DATAFLOW else {},
+        starts=choice.taken.start,
         no_cache=no_cache,
         timeout=timeout or graph.plan.timeout,
         operation=operation,

@@ -391,7 +391,9 @@ class RunReader:
             return None
         brief = RunBrief.model_validate_json(self._redis.hget(self._keys.run(run_id).meta, "brief"))
         predecessors = {
-            t: tuple(p for p in brief.predecessors.get(t, ()) if p in durations) for t in durations
+            t: tuple(p for p in before if p in durations)
+            for t, before in brief.predecessors.items()
+            if t in durations
         }
         slots = int(meta["max_parallel"]) or len({brief.repo_of[t] for t in durations})
         return round(bound(durations, predecessors, brief.repo_of, slots), 3)

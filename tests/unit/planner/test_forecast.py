@@ -15,7 +15,6 @@ from coordination.planner.schedule import (
     busiest_repo,
     busiest_resource,
     simulate,
-    simulate_levels,
     slots_for,
 )
 from coordination.planner.strategy import choose, choose_strategy
@@ -107,7 +106,7 @@ def test_the_bound_is_the_largest_of_path_work_per_slot_and_busiest_repo() -> No
     apart = {"a": "x", "b": "y", "c": "z"}
 
     assert bound(durations, {"a": (), "b": (), "c": ()}, apart, slots=3) == 3
-    assert bound(durations, {"b": ("a",), "a": (), "c": ()}, apart, slots=3) == 4
+    assert bound(durations, {"a": (), "b": ("a",), "c": ()}, apart, slots=3) == 4
     assert bound(durations, {}, apart, slots=1) == 5
     assert bound(durations, {}, dict.fromkeys(durations, "x"), slots=3) == 5
 
@@ -180,7 +179,7 @@ def test_no_simulated_schedule_breaks_order_repo_slots_or_capacity(
 
     for schedule in (
         simulate(graph.hours, graph.predecessors, repo_of(graph), urgency=graph.order, **how),
-        simulate_levels(graph.hours, graph.levels, repo_of(graph), **how),
+        simulate(graph.hours, {}, repo_of(graph), levels=graph.levels, **how),
     ):
         check(schedule, graph, slots)
         for name in needs:

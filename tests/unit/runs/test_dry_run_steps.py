@@ -11,6 +11,7 @@ from coordination.models import Milestone, Strategy, Todo
 from coordination.planner.graph import build
 from coordination.planner.selection import Selectors
 from coordination.runs.submission.dry_run import DryRun, Workplace, command_text, dry_run, places_of
+from coordination.runs.submission.order import decide
 from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
 from tests.plans import PLAN, ecosystem, order
@@ -26,7 +27,8 @@ def worker(host: str, **more: Any) -> Worker:
 def look(wanted: Selectors | None = None, strategy: Strategy = Strategy.LEVELS, **more: Any) -> DryRun:
     todos = {"A": "r1", "B": ("r2", ["A"]), "C": "r2", "D": ("r1", ["B", "C"])}
     eco = ecosystem(todos, **more)
-    return dry_run(build(eco, PLAN, wanted or Selectors()), order(strategy), eco, Settings(), HERE)
+    graph = build(eco, PLAN, wanted or Selectors())
+    return dry_run(graph, decide(graph, Settings(), strategy=strategy), eco, Settings(), HERE)
 
 
 def test_levels_start_level_by_level_and_dataflow_as_soon_as_it_can() -> None:

@@ -45,6 +45,16 @@ LEVELS = Story(
         {"id": "E", **Q, "blocked_by": ["C"]},
     ],
 )
+LEVELS_LEFT = Story(
+    name="levels are left for a resource",
+    todos=[
+        {"id": "A", **P, "env": {"LASTS": "0.3"}, "resources": [{"name": "gpu"}]},
+        {"id": "B", **Q, "env": {"LASTS": "0.3"}, "resources": [{"name": "gpu"}]},
+        {"id": "C", **P, "blocked_by": ["A"]},
+        {"id": "E", **Q, "blocked_by": ["B"]},
+    ],
+    resources={"gpu": 1},
+)
 CHECKPOINT = Story(
     name="what it has written so far",
     todos=[{"id": "A", **P, "action": HANDS_OVER, "env": {"LASTS": "1"}}],
