@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from coordination.cli.runs.sweep import print_dry_run
 from coordination.models import Milestone, Strategy, Todo
 from coordination.planner.graph import build
 from coordination.planner.selection import Selectors
+from coordination.planner.strategy import choose_strategy
 from coordination.runs.submission.dry_run import DryRun, Workplace, command_text, dry_run, places_of
-from coordination.runs.submission.order import decide
 from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
 from tests.plans import PLAN, ecosystem, order
@@ -28,7 +29,8 @@ def look(wanted: Selectors | None = None, strategy: Strategy = Strategy.LEVELS, 
     todos = {"A": "r1", "B": ("r2", ["A"]), "C": "r2", "D": ("r1", ["B", "C"])}
     eco = ecosystem(todos, **more)
     graph = build(eco, PLAN, wanted or Selectors())
-    return dry_run(graph, decide(graph, Settings(), strategy=strategy), eco, Settings(), HERE)
+    starts = choose_strategy(graph, strategy=strategy).taken.start
+    return dry_run(graph, replace(order(strategy), starts=starts), eco, Settings(), HERE)
 
 
 def test_levels_start_level_by_level_and_dataflow_as_soon_as_it_can() -> None:
