@@ -143,7 +143,6 @@ class LockKeys:
     released = _one("released")
     capacities = _one("capacities")
     epoch = _one("epoch")
-    fence = _one("fence")
     shares = _each("shares")
     queue = _each("queue")
     request = _each("request")
