@@ -26,7 +26,7 @@ from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 from coordination.runs.cleanup_jobs import ExpectedResult
 from tests.git_server import GitServer
 from tests.testbed import git
-from workers.cleanup.jobs import findings
+from workers.cleanup.execution import findings
 from workers.landing.approvals import SeenApprovals
 from workers.landing.commits import landing_message, prepare
 from workers.landing.job import CheckRuns, LandJob

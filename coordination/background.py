@@ -88,6 +88,11 @@ class BackgroundService:
         )
         self._thread.start()
 
+    def start_unless_stopped(self) -> None:
+        """Start the thread of a service that starts at its first use; its callers hold a lock of theirs."""
+        if not self.stopping.is_set():
+            self.start()
+
     @property
     def is_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()

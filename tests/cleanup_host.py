@@ -20,7 +20,7 @@ from tests.testbed import git
 from tests.waiting import until
 from tests.worktrees import claimant
 from workers.cleanup.jobs import CleanupJobs
-from workers.wakeups import Callbacks, Notifications
+from workers.notifications import Callbacks, Notifications
 from workers.workspace.worktree import Worktree
 
 FORGOTTEN_RUN = "20200101-120000-abcd"

@@ -21,7 +21,7 @@ from tests.submitting import submit
 from tests.testbed import git
 from workers.config import WorkerConfig
 from workers.container import Container
-from workers.outcome import TaskResultKind
+from workers.task_result import TaskResultKind
 from workers.transfer.routes import BundleStore
 
 WRITES = 'echo "$COORD_TODO_ID" >> work; echo made > "made-by-$COORD_TODO_ID"'
@@ -113,7 +113,7 @@ class World:
 
     @property
     def bundles(self) -> BundleStore:
-        return self.hosts[0].parts.bundles
+        return self.hosts[0].parts.execution.bundles
 
     def carry_over(self, first: str, second: str) -> None:
         """As a retry does it: where the one stood, the other begins."""

@@ -36,12 +36,9 @@ class Site:
         )
         self.store = RunStore(self.client, "test")
         self.registry = WorkerRegistry(self.client, self.store.keys)
-        self.leads = True
         self.dispatcher = Dispatcher(make_app(url, self.store.keys, settings), self.store)
         handlers = StepHandlers(self.store, self.dispatcher, settings, "1")
-        self.serving = StepServer(
-            self.client, self.pubsub_redis, self.store.keys, handlers, lambda: self.leads
-        )
+        self.serving = StepServer(self.client, self.pubsub_redis, self.store.keys, handlers)
 
     def submit(self, strategy: Strategy = Strategy.DATAFLOW) -> str:
         run_id, reply = submit(self.store, graph(TODOS), ecosystem(TODOS), Settings(), order(strategy))

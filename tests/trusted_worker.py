@@ -22,7 +22,7 @@ from coordination.trust.keys import Signer, new_key
 from tests.plans import PLAN, Todos, ecosystem, order
 from tests.submitting import submit
 from workers.container import Container
-from workers.outcome import TaskResult
+from workers.task_result import TaskResult
 
 TTL = timedelta(days=1)
 

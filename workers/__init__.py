@@ -8,12 +8,15 @@ asks for.
 |---|---|
 | `worker_process` `celery_worker` | command line and process; consumer, threads, tasks |
 | `config` | its arguments; the repositories that it serves, from the start and now |
-| `container` `restricted` | its services; those of a worker that asks a maintenance leader for its steps |
+| `container` `core` | its services and when each starts; what they are made of |
+| `execution` `leader_services` | made for the first todo; made while the worker leads the maintenance |
+| `restricted` | the services of a worker that asks a maintenance leader for its steps |
 | `delivery` | one message: the claim, the attempt, and the step that its outcome asks for |
 | `attempt/` | runs a todo or compensates one: workspace, command, result; its input, progress and output |
-| `outcome` | the outcome of an attempt, from its end to the step that settles it |
+| `outcome` `task_result` | the outcome of an attempt, up to the step that settles it; what Celery shows |
 | `leases` | heartbeats of the worker and of its attempts; recovery after dead workers of this machine |
-| `wakeups` | wakes parked todos and the worker: services, news of a forge, notifications |
+| `notifications` | the worker's inbox |
+| `waits` | fires parked todos early: services, news of a forge |
 | `sandbox` `credentials` | the sandboxes of todos' commands; secrets for todos and for git |
 | `workspace/` | a git worktree of the run, or the checkout itself |
 | `process/` | a command under its guard, and the processes that an attempt left |

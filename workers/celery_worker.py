@@ -17,6 +17,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import redis
 from celery import Celery, Task
@@ -27,8 +28,10 @@ from celery.worker.state import requests, total_count
 
 from coordination.broker.celery_app import ADVANCE, EXECUTE
 from coordination.runs.dispatch import Dispatcher, count_part
-from workers.delivery import DeliveryHandler
-from workers.outcome import TaskResult, TaskResultKind
+from workers.task_result import TaskResult, TaskResultKind
+
+if TYPE_CHECKING:
+    from workers.delivery import DeliveryHandler
 
 SEND_EVENTS_EACH_S = 0.05
 
@@ -99,9 +102,11 @@ NAMES_KEPT = 1000
 logger = logging.getLogger(__name__)
 
 
-def register(app: Celery, deliveries: DeliveryHandler, dispatcher: Dispatcher, *, joins: bool = True) -> None:
-    """Register both tasks. `joins`: this worker counts the parts of a level itself; else the maintenance
-    leader does.
+def register(
+    app: Celery, deliveries: Callable[[], DeliveryHandler], dispatcher: Dispatcher, *, joins: bool = True
+) -> None:
+    """Register both tasks. `deliveries` returns the handler, which is made for the first delivery. `joins`:
+    this worker counts the parts of a level itself; else the maintenance leader does.
     """
 
     @app.task(name=EXECUTE, bind=True)  # type: ignore[untyped-decorator]
@@ -152,11 +157,11 @@ def collect() -> None:
 
 
 def task_result(
-    deliveries: DeliveryHandler, run_id: str, todo_id: str, attempt: int, repo: str
+    deliveries: Callable[[], DeliveryHandler], run_id: str, todo_id: str, attempt: int, repo: str
 ) -> TaskResult:
     """Handle a delivery. After an error the todo is requeued when its lease expires."""
     try:
-        return deliveries.handle(run_id, todo_id, attempt, repo)
+        return deliveries().handle(run_id, todo_id, attempt, repo)
     except redis.ResponseError as error:
         line = "%s of run %s: its records in Redis are damaged: %s; its lease expires (see: coord doctor)"
         logger.error(line, todo_id, run_id, str(error).partition("\n")[0])

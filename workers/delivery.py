@@ -35,15 +35,16 @@ from workers.attempt.attempt import Attempt
 from workers.attempt.context import Context
 from workers.attempt.environment import AttemptEnvironments
 from workers.attempt.output import Log
-from workers.cleanup.jobs import OVER, AutoCleanup
+from workers.cleanup.automatic import OVER, AutoCleanup
 from workers.config import ServedRepositories, WorkerConfig
 from workers.leases import Leases
-from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
+from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import until_answered
+from workers.task_result import TaskResult, TaskResultKind
 from workers.transfer.commits import CommitTransfer
 from workers.trust.signed_results import SignedResults
 from workers.trust.worker_trust import OrderCheck, is_refusal
-from workers.wakeups import RequestWaits, ServiceWaits
+from workers.waits import RequestWaits, ServiceWaits
 from workers.workspace.lock import Superseded
 
 LOOK_S = 0.02

@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import redis
 from redis import Redis
@@ -61,15 +62,17 @@ from coordination.locks import LockManager
 from coordination.messages.bus import open_bus
 from coordination.models import Ecosystem, WriteBack
 from coordination.operations.state import state_folder
-from coordination.runs.connection import Connection
 from coordination.runs.store import RunStore
 from coordination.runs.views.metrics import stream_source
-from coordination.runs.worker_registry import Worker, WorkerRegistry
+from coordination.runs.worker_registry import WorkerRegistry
 from coordination.runs.write_back import file_id, keep_failure, write_results
 from coordination.services.view import service_reports
 from coordination.settings import Settings
-from workers.config import ServedRepositories, WorkerConfig
+from workers.core import WorkerCore
 from workers.credentials import GitCredentials
+
+if TYPE_CHECKING:
+    from coordination.runs.connection import Connection
 
 LOOK_S = 2.0
 COLLECT_S = 10.0
@@ -88,28 +91,25 @@ and the reason for what is left out.
 """
 
 
-def file_services(
-    config: WorkerConfig, file: Path, store: RunStore, worker: Worker, served: ServedRepositories,
-    confirm: Confirm,
-) -> Iterator[BackgroundService]:  # fmt: skip
+def file_services(core: WorkerCore, file: Path) -> Iterator[BackgroundService]:
     """Yield the services of a worker that has this file."""
-    settings, keys = config.settings, store.keys
-    if not settings.restricted:
-        yield from _health_services(config, file, store, worker, served)
+    settings, store = core.config.settings, core.store
+    yield from _health_services(core, file)
     if settings.write_back is not WriteBack.NONE:
-        yield ResultsWriter(store, file, confirm)
-    yield HistoryService(store.redis, keys, file, settings)
+        yield ResultsWriter(store, file, core.order_check.confirm_outcome)
+    yield HistoryService(store.redis, store.keys, file, settings)
 
 
-def _health_services(
-    config: WorkerConfig, file: Path, store: RunStore, worker: Worker, served: ServedRepositories
-) -> Iterator[BackgroundService]:
+def _health_services(core: WorkerCore, file: Path) -> Iterator[BackgroundService]:
+    config, store, worker, served = core.config, core.store, core.worker, core.served
     settings, redis, keys = config.settings, store.redis, store.keys
     declared, health = DeclaredFile(file), HealthStore(store.redis, keys)
     registry = WorkerRegistry(redis, keys)
 
     @cache
     def connection() -> Connection:
+        from coordination.runs.connection import Connection  # for a recovery, in the monitor that leads
+
         return Connection(
             config.redis_url, settings, config.ecosystem_id, changed_folders=lambda: tuple(served.values())
         )

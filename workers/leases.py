@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import redis
 
@@ -41,10 +42,12 @@ from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
-from coordination.services.view import states_of
+from coordination.services.host import ServiceHost
 from coordination.settings import Settings
-from workers.attempt.output import Checkpoint
 from workers.config import ServedRepositories, WorkerConfig
+
+if TYPE_CHECKING:
+    from workers.attempt.output import Checkpoint
 
 REDIS_AWAY_S = 0.5
 FOLDER = "alive"
@@ -85,7 +88,7 @@ class Leases(BackgroundService):
         self._registry = registry
         self._served = served
         self._ecosystem_id = config.ecosystem_id
-        self._state = config.state
+        self._services = ServiceHost(config.state)
         self._lease = config.settings.lease_ttl
         # A lease is renewed three times before it expires, whatever the two settings are.
         self._beat = min(config.settings.heartbeat, config.settings.lease_ttl / 3)
@@ -163,7 +166,8 @@ class Leases(BackgroundService):
         current = {
             **facts, "unfit": unfit, "broken": broken, "short": shortage, "clock_offset_ms": offset_ms
         }  # fmt: skip
-        current["services"] = {repo: text for repo, text in states_of(self._state).items() if repo in places}
+        published = self._services.published()
+        current["services"] = {repo: text for repo, text in published.items() if repo in places}
         self._registry.say(self._worker.model_copy(update=current), now_ms, self._beat)
 
     def _send_checkpoint(self, todo: RunningTodo) -> None:

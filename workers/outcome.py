@@ -1,4 +1,4 @@
-"""The outcome of an attempt, from its end to the step that settles it, and the result for Celery."""
+"""The outcome of an attempt, from its end to the step that settles it."""
 
 from __future__ import annotations
 
@@ -99,27 +99,6 @@ class AttemptOutcome:
             check=self.check,
             not_committed=written(self.not_committed),
         )
-
-
-class TaskResultKind(StrEnum):
-    """The result of a delivery that Celery and Flower show."""
-
-    DONE = "done"
-    """The todo succeeded."""
-    FAILED = "failed"
-    """The todo failed for good: FAILURE, and yet it counts."""
-    ENDED = "ended"
-    """The todo had ended before this delivery; its part may not have been counted yet."""
-    CANCELLED = "cancelled"
-    """The todo was cancelled, here or before: REVOKED; its part counts as of any that has ended."""
-    LATER = "later"
-    """This delivery does not end the todo: it is sent again. Must not count."""
-
-
-@dataclass(frozen=True)
-class TaskResult:
-    kind: TaskResultKind
-    why: str = ""
 
 
 SIGNALLED = 128

@@ -22,7 +22,8 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -42,12 +43,10 @@ from coordination.errors import Conflict, CoordinationError, Unreachable, Unusab
 from coordination.files import close_to_others
 from coordination.processes import DUMP_STACKS
 from coordination.retry import retried
-from coordination.runs.remote_steps.serving import StepServer
 from coordination.terminal import protect
 from workers.celery_worker import Consumer
 from workers.config import WorkerConfig, argument_parser, ecosystem_file, read_config
 from workers.container import Container
-from workers.restricted import make_container, refusals_explained
 
 EXIT_HANDED_BACK = 143
 """128 + TERM: running todos were handed back, unfinished."""
@@ -104,6 +103,34 @@ def _close_state(state: Path) -> None:
         )
 
 
+def make_container(config: WorkerConfig) -> Container:
+    if not config.settings.restricted:
+        return Container(config)
+    from workers.restricted import RestrictedContainer  # other workers send no requests to a leader
+
+    return RestrictedContainer(config)
+
+
+@contextmanager
+def refusals_explained(config: WorkerConfig) -> Iterator[None]:
+    """Explain which rights are missing where Redis refuses the start."""
+    try:
+        yield
+    except redis.exceptions.NoPermissionError as error:
+        names = " ".join(f"--repo {repo}" for repo in sorted(config.places))
+        if config.settings.restricted:
+            hint = (
+                "a restricted worker serves exactly the repositories of its user: "
+                f"coord acl --role worker {names}"
+            )
+        else:
+            hint = (
+                "if its user is for these repositories alone (coord acl --role worker), say so: "
+                "COORD_RESTRICTED=true"
+            )
+        raise Unusable(f"Redis does not permit it: {error}", hint) from error
+
+
 def _watch(arguments: argparse.Namespace) -> FileWatch | None:
     """Return the watch of the ecosystem file; None without a file, and for a keeper, which serves none."""
     path = ecosystem_file(arguments.ecosystem)
@@ -115,7 +142,7 @@ class WorkerProcess:
         self._container = container
         self._watch = watch
         self._stop_signals = 0
-        self._services: Sequence[BackgroundService | StepServer] = ()
+        self._services: Sequence[BackgroundService] = ()
 
     def run(self) -> int:
         """Serve until a signal stops this process; return the exit code."""
@@ -124,7 +151,7 @@ class WorkerProcess:
         if not self._signed_on():
             return os.EX_OK
         app = container.registered()
-        # Celery logs an error of `_ready` and goes on: a worker without its services.
+        # Made now: Celery logs an error of `_ready` and goes on, a worker without its services.
         self._services = container.services
         # Celery's worker would install its own handlers when it starts.
         app.Worker = app.subclass_with_self(
@@ -190,7 +217,7 @@ class WorkerProcess:
     def _stopped(self, **_: Any) -> None:
         if self._watch is not None:
             self._watch.stop()
-        for service in reversed(self._services):
+        for service in (*self._container.waits, *reversed(self._services)):
             service.stop()
         self._container.leases.leave()
 
@@ -210,7 +237,7 @@ class WorkerProcess:
             threading.Thread(target=self._hand_back, name="hand-back").start()
 
     def _hand_back(self) -> None:
-        self._container.deliveries.hand_back_all()
+        self._container.hand_back_all()
         self._stopped()
         os._exit(EXIT_HANDED_BACK)
 

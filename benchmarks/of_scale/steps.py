@@ -19,7 +19,7 @@ from benchmarks.workshop import SETTINGS, ecosystem
 from coordination.backend.steps.run import Delivery, Reply
 from coordination.models import Ecosystem, OnFailure, Strategy
 from coordination.planner.graph import PlanGraph, build
-from coordination.runs.maintenance.leader import RunRecovery
+from coordination.runs.maintenance.rounds import RunRecovery
 from coordination.runs.records import Result, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.order import Order

@@ -19,8 +19,6 @@ from benchmarks.soaking.frame import LOSING, Place
 from benchmarks.soaking.register import Late, Refused, Register, TwoHolders
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
-from coordination.backend.step_connection import StepCaller
-from coordination.backend.steps.lock import SweepOwners
 from coordination.errors import LockError, LockLost, Unreachable, UsageError
 from coordination.locks import Lock, LockManager
 from coordination.locks.release import Sweeper
@@ -199,7 +197,5 @@ def _left_over(place: Place) -> set[str]:
     with connect(place.url, Profile.WORKER) as client:
         sweeper = Sweeper(client, NAMESPACE)
         sweeper.run_once()
-        sweeper.start()  # gives its lock back when it stops
         sweeper.stop()
-        StepCaller(client)(SweepOwners(parties=client.smembers(keys.parties)), [keys.head])  # its own
         return {key for key in client.scan_iter(f"{NAMESPACE}:*") if client.ttl(key) == FOR_EVER} - fine

@@ -44,7 +44,7 @@ class Run(RunReading):
 
     def maintain(self) -> None:
         """Run one round of maintenance: where no worker is left, no other process gives up dead ones."""
-        from coordination.runs.maintenance.leader import RunRecovery
+        from coordination.runs.maintenance.rounds import RunRecovery
 
         with self._reached() as connection:
             if connection.settings.reaper:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from coordination.errors import CoordinationError, NotFound
 from coordination.health.facts import ServiceReport, repo_of
@@ -25,12 +26,11 @@ from coordination.models import (
     Workspace,
     generated_id,
 )
-from coordination.planner.generated import generated_plan
-from coordination.runs.connection import Connection
-from coordination.runs.control.starting import start_generated
 from coordination.runs.records import RunStatus
 from coordination.runs.run_kinds import RECOVER, SERVICE
-from coordination.runs.submission.order import order_of_generated
+
+if TYPE_CHECKING:
+    from coordination.runs.connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,11 @@ class RecoveryRuns:
 
     def begin(self, record: Health) -> str:
         """Start the run; return its id. Raises Conflict, NotFound, NotAllowed."""
+        # Every worker with the file has a monitor; only the one that leads needs what submits runs.
+        from coordination.planner.generated import generated_plan
+        from coordination.runs.control.starting import start_generated
+        from coordination.runs.submission.order import order_of_generated
+
         subject, declared = record.subject, self._declared()
         todo = self._restart(declared, subject.name) if subject.kind is Kind.SERVICE else None
         records, graph = generated_plan(

@@ -5,8 +5,8 @@ A person releases a lock by force: the holder's next renewal fails, and the rele
 The sweeper periodically removes entries that dead processes left in queues and indexes, and runs other
 periodic jobs. Waiting requests do not depend on it, because they notice themselves when a holder has expired.
 It handles names that nobody requests again, index entries of owners that never released, and todos that wait
-behind an expired share of a resource. Every process may run a Sweeper; the one that holds the lock `sweeper`
-is active. Two active ones would do no harm: the second finds nothing left to remove.
+behind an expired share of a resource. It runs in the maintenance leader; two at once would do no harm, since
+the second finds nothing left to remove.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from coordination.backend.step_connection import StepConnection
 from coordination.backend.steps import lock as steps
 from coordination.background import BackgroundService
 from coordination.declared import Column, Table
-from coordination.errors import Conflict, CoordinationError, LockError, NotFound
+from coordination.errors import Conflict, CoordinationError, NotFound
 from coordination.frozen import FrozenModel
 from coordination.locks.core import LockCore
 from coordination.locks.listing import LOCK, Held, Holder, Listing, batches
-from coordination.locks.lock import Lock
-from coordination.locks.request import SWEEPER, LockTerms, check_name, holder_words, of_locks
+from coordination.locks.request import check_name, holder_words
 from coordination.text import quoted
 
 KINDS = (LOCK, "resource", "seat", "land")
@@ -195,8 +194,6 @@ def _released(entry_id: str, fields: Mapping[str, str]) -> Released:
 class SweepReport:
     """Counts of one round."""
 
-    led: bool = True
-    """False if another process is active."""
     places: int = 0
     """Queue places of dead waiters that were removed."""
     shares: int = 0
@@ -212,7 +209,7 @@ class SweepReport:
 
 
 class Sweeper(BackgroundService):
-    name = SWEEPER
+    name = "sweeper"
 
     def __init__(
         self,
@@ -221,36 +218,19 @@ class Sweeper(BackgroundService):
         *,
         periodic_jobs: Sequence[PeriodicJob] = (),
         every: timedelta = EVERY,
-        label: str = "",
     ) -> None:
         super().__init__()
         self._core = LockCore(StepConnection(client), namespace, None)
         self._periodic_jobs = tuple(periodic_jobs)
         self.interval_s = every.total_seconds()
-        self._label = label
-        self._lock: Lock | None = None
 
     def stop(self) -> None:
         super().stop()
         self._core.close()
 
     def run_once(self) -> SweepReport:
-        """Run one round if this sweeper is active."""
-        if not self._leads():
-            return SweepReport(led=False)
         swept = replace(self._names(), owners=self._owners())
         return replace(swept, periodic_jobs=tuple(map(_run_job, self._periodic_jobs)))
-
-    def _leads(self) -> bool:
-        """Return whether this sweeper holds the lock, which it keeps between rounds."""
-        if self._lock is not None and not self._lock.lost.is_set():
-            return True
-        try:
-            terms = LockTerms(wait=timedelta(0), owner=self._label)
-            self._lock = self._core.grant(of_locks([SWEEPER], shared=False), (SWEEPER,), terms)
-        except LockError:
-            self._lock = None
-        return self._lock is not None
 
     def _names(self) -> SweepReport:
         core = self._core
@@ -273,11 +253,6 @@ class Sweeper(BackgroundService):
             return super().failed(error)
         logger.warning("the sweeper's round was given up, the next follows: %s", error)
         return self.interval_s
-
-    def finish(self) -> None:
-        """Release the lock, so that another process can take over."""
-        if self._lock is not None:
-            self._lock.release()
 
 
 def _run_job(job: PeriodicJob) -> object:

@@ -31,8 +31,6 @@ LEADER = "keeper"
 """Held by the maintenance leader."""
 HEALTH = "health"
 """Held by the worker that watches the health of all."""
-SWEEPER = "sweeper"
-"""Held by the process that removes the entries of dead processes."""
 ISSUES = "issue-sync"
 """Held while the issues of the file are synchronised with those of forges."""
 RESULT = "cache:"
@@ -181,5 +179,5 @@ def holder_words(request: Mapping[str, object]) -> str:
 
 def is_internal(name: str) -> bool:
     """Tell whether coord takes the lock of this name for itself."""
-    internal = (START, LEADER, HEALTH, SWEEPER, ISSUES)
+    internal = (START, LEADER, HEALTH, ISSUES)
     return name in internal or name.startswith((RESULT, COMPUTED))

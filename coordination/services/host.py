@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,6 +121,8 @@ Stamp = tuple[int, int, int] | None
 
 _DESIRED = TypeAdapter(dict[str, DesiredService])
 _STATES = TypeAdapter(dict[str, ServiceStatus])
+PUBLISHED = TypeAdapter(tuple[ServiceStatus, ...])
+"""The states of a repository's services, as a worker publishes them."""
 
 
 class ServiceHost:
@@ -160,6 +163,17 @@ class ServiceHost:
         up = self.desired()
         gone = {"state": ServiceState.UNREACHABLE, "why": "its supervisor has ended: coord service start"}
         return {name: one.model_copy(update=gone) if name in up else one for name, one in found.items()}
+
+    def published(self) -> Mapping[str, str]:
+        """Return repository → the states of its services, as a worker publishes them."""
+        found: defaultdict[str, list[ServiceStatus]] = defaultdict(list)
+        if self.folder.is_dir():
+            try:
+                for one in self.states().values():
+                    found[one.repo].append(one.model_copy(update={"why": one.why[:2000]}))
+            except CoordinationError:  # a damaged file: the commands on this machine say so
+                return {}
+        return {repo: PUBLISHED.dump_json(tuple(states)).decode() for repo, states in found.items()}
 
     def repos_of(self, name: str) -> frozenset[str]:
         """Return the repositories of the service of this name: the desired one, and the one with a state."""

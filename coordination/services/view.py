@@ -9,22 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from coordination.declared import Column, Table
-from coordination.errors import Conflict, CoordinationError, NotFound
+from coordination.errors import Conflict, NotFound
 from coordination.frozen import FrozenModel
 from coordination.health.facts import WORKS, ServiceReport
 from coordination.models import Service
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.services.graph import Phase, phase_of
-from coordination.services.host import ServiceHost, ServiceState, ServiceStatus
+from coordination.services.host import PUBLISHED, ServiceHost, ServiceState, ServiceStatus
 
 DOWN = (ServiceState.STOPPED, ServiceState.FAILED)
 """States in which a service can start on another host."""
 DOWN_ON_PURPOSE = (ServiceState.STOPPED, ServiceState.SHUTTING_DOWN)
-
-_STATES = TypeAdapter(tuple[ServiceStatus, ...])
 
 
 class PublishedService(FrozenModel):
@@ -42,25 +40,12 @@ class PublishedService(FrozenModel):
         return self.status.state not in DOWN
 
 
-def states_of(state: Path) -> Mapping[str, str]:
-    """Return repository → the states of its services in a state folder, as a worker publishes them."""
-    host = ServiceHost(state)
-    found: defaultdict[str, list[ServiceStatus]] = defaultdict(list)
-    if host.folder.is_dir():
-        try:
-            for one in host.states().values():
-                found[one.repo].append(one.model_copy(update={"why": one.why[:2000]}))
-        except CoordinationError:  # a damaged file: the commands on this machine say so
-            return {}
-    return {repo: _STATES.dump_json(tuple(states)).decode() for repo, states in found.items()}
-
-
 def published(registry: WorkerRegistry) -> Iterator[PublishedService]:
     """Yield the states of all hosts. An unreadable state is skipped: its worker writes it again."""
     served = {(worker.host, repo) for worker in registry.workers() for repo in worker.repos}
     for host, repo, age_s, text in registry.services():
         try:
-            states = _STATES.validate_json(text)
+            states = PUBLISHED.validate_json(text)
         except ValidationError:
             continue
         for one in states:
@@ -86,7 +71,7 @@ def forget(registry: WorkerRegistry, host: str, names: Collection[str] = ()) -> 
         raise NotFound(f"no state of {what} on host {host!r} is published", "list them: coord service list")
     for repo in {one.status.repo for one in gone}:
         left = tuple(one.status for one in known if one.status.repo == repo and one not in gone)
-        registry.replace_services(host, repo, _STATES.dump_json(left).decode() if left else "")
+        registry.replace_services(host, repo, PUBLISHED.dump_json(left).decode() if left else "")
     return gone
 
 

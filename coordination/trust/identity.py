@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from coordination.environment import ENV_PREFIX, actor, config_folder_from_environment
 from coordination.errors import CoordinationError, UsageError
 from coordination.files import expanded, locked, make_private, replace_file
-from coordination.trust.keys import AGENT, Signer, load_signer, new_key
+from coordination.trust.keys import AGENT, Signer, load_signer, new_key, public_half
 
 if TYPE_CHECKING:
     from coordination.trust.trust_file import TrustFile
@@ -124,6 +124,15 @@ def worker_identity(state: Path, name: str) -> Signer:
         raise CoordinationError(
             f"the key of the worker, {file}, cannot be made: {error.strerror}", f"check the folder {state}"
         ) from error
+
+
+def known_fingerprint(state: Path) -> str:
+    """Return the fingerprint of the key of a state folder's workers, read from its public half alone; empty
+    if there is no key, or no public half.
+    """
+    file = state / WORKER_KEY
+    public = public_half(file) if file.exists() else None
+    return public.fingerprint if public else ""
 
 
 def existing_worker(state: Path) -> Signer | None:

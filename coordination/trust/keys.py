@@ -155,7 +155,7 @@ def _from_file(file: Path) -> Signer:
     text = _text(file, private=True)
     if "PRIVATE KEY-----" not in text:
         raise UsageError(f"{file} is not a private key of OpenSSH", "make one: coord identity init")
-    public = _public_half(file)
+    public = public_half(file)
     try:
         private = load_ssh_private_key(text.encode(), password=None)
     except (TypeError, ValueError, UnsupportedAlgorithm):  # a passphrase, another format, a hardware key
@@ -183,7 +183,8 @@ def _held(public: PublicKey, file: Path) -> PublicKey:
     return public
 
 
-def _public_half(file: Path) -> PublicKey | None:
+def public_half(file: Path) -> PublicKey | None:
+    """Return the public key beside a private one; None if it is missing or cannot be read."""
     try:
         return parse_public_key(_text(file.with_name(f"{file.name}.pub"), private=False))
     except UsageError:

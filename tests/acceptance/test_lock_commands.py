@@ -13,7 +13,7 @@ import pytest
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.locks import LockManager, Owner
-from coordination.locks.request import COMPUTED, LEADER, RESULT, START, SWEEPER
+from coordination.locks.request import COMPUTED, LEADER, RESULT, START
 from tests.agent import agent_of
 from tests.lock_requests import ask
 from tests.terminals import typing_on_terminal
@@ -104,7 +104,7 @@ def test_json_has_every_fact_apart_and_todos_that_wait(laptop: Testbed, far: Loc
         assert "TODO-7 of run 20261121-1" in laptop.coord("lock", "list").out
 
 
-INTERNAL = (START, LEADER, SWEEPER, f"{RESULT}1f0c", f"{COMPUTED}77aa")
+INTERNAL = (START, LEADER, f"{RESULT}1f0c", f"{COMPUTED}77aa")
 
 
 def test_locks_that_coord_takes_for_itself_are_hidden_unless_all_are_asked_for(

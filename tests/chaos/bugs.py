@@ -293,9 +293,9 @@ BUGS = (
     ),
     Bug(
         "leases are reaped the moment Redis is back",
-        "coordination/runs/maintenance/leader.py",
-        "self._trusted_from = time.monotonic() + self._settings.lease_ttl.total_seconds()",
-        "self._trusted_from = time.monotonic()",
+        "coordination/runs/maintenance/lease_trust.py",
+        "self._trusted_from_s = time.monotonic() + self._lease_s\n",
+        "self._trusted_from_s = time.monotonic()\n",
         ("tests/integration/test_maintenance.py", "tests/unit/runs"),
     ),
     Bug(

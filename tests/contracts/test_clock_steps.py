@@ -15,7 +15,7 @@ import fakeredis
 import pytest
 
 from coordination.durations import ms
-from coordination.runs.maintenance.faults import ClockWatch
+from coordination.runs.maintenance.clock import ClockWatch
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings

@@ -11,7 +11,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.steps.run import Delivery
 from coordination.models import OnFailure
 from coordination.planner.graph import PlanGraph
-from coordination.runs.maintenance.leader import RunRecovery
+from coordination.runs.maintenance.rounds import RunRecovery
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.run_harness import BAD, UNBROKEN, Harness

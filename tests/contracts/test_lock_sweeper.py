@@ -1,4 +1,4 @@
-"""The sweeper of locks clears what dead holders and waiters leave, one sweeper at a time."""
+"""The sweeper of locks clears what dead holders and waiters leave."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_locks_and_places_of_the_dead_are_cleared(client: redis.Redis, sweeper: 
     assert client.llen(KEYS.wake("waiter")) == 1
     assert not client.exists(KEYS.queue("lock:b"), KEYS.party("party of dead"))
     assert client.exists(KEYS.party("party of alive"))
-    assert client.smembers(KEYS.names) == {"lock:a", "lock:b", "lock:sweeper"}
+    assert client.smembers(KEYS.names) == {"lock:a", "lock:b"}
     assert sweeper.run_once().idle == 0
 
 
@@ -75,20 +75,8 @@ def test_what_lives_is_left_alone(client: redis.Redis, sweeper: Sweeper):
     swept = sweeper.run_once()
 
     assert (swept.places, swept.shares, swept.handed, swept.idle, swept.owners) == (0, 0, 0, 0, 0)
-    assert client.scard(KEYS.names) == 251
+    assert client.scard(KEYS.names) == 250
     assert client.zcard(KEYS.queue("lock:7")) == 1
-
-
-def test_one_sweeper_leads_until_it_stops(client: redis.Redis, sweeper: Sweeper):
-    other = Sweeper(client, "test")
-    assert sweeper.run_once().led
-
-    assert not other.run_once().led
-
-    sweeper.start()
-    sweeper.stop()
-    assert other.run_once().led
-    other.stop()
 
 
 def test_a_started_sweeper_goes_round_by_itself_and_does_its_periodic_jobs(client: redis.Redis):

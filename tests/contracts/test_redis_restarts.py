@@ -9,7 +9,7 @@ from redis.client import Pipeline
 from coordination.backend.client import Profile, connect
 from coordination.events.records import BEGINNING
 from coordination.events.stream import EventStream
-from coordination.runs.maintenance.leader import new_epoch
+from coordination.runs.maintenance.rounds import new_epoch
 from coordination.runs.store import RunStore
 
 

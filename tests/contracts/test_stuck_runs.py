@@ -15,7 +15,7 @@ import redis
 from coordination.backend.keys import Keys
 from coordination.backend.library import function
 from coordination.models import Strategy
-from coordination.runs.maintenance.faults import CONFIRM_S, LONGEST_S, LOOK_S, QUIET_S, StuckWatch
+from coordination.runs.maintenance.stuck import CONFIRM_S, LONGEST_S, LOOK_S, QUIET_S, StuckWatch
 from coordination.runs.store import RunStore
 from tests.contracts.run_harness import BAD, Harness
 from tests.plans import Todos

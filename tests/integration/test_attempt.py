@@ -16,7 +16,8 @@ from tests.plans import ecosystem, graph, order
 from tests.submitting import submit
 from tests.testbed import git
 from workers.celery_worker import task_result
-from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
+from workers.outcome import AttemptOutcome, OutcomeKind
+from workers.task_result import TaskResult, TaskResultKind
 
 CONFLICT = r"""
 git config user.name Ann && git config user.email a@b
@@ -146,7 +147,7 @@ def test_a_todo_with_damaged_records_is_logged_and_waits_for_the_end_of_its_leas
     parts.redis.delete(state)
     parts.redis.set(state, "no hash")
 
-    assert task_result(parts.deliveries, run_id, "T", 1, "r1").kind is TaskResultKind.LATER
+    assert task_result(lambda: parts.deliveries, run_id, "T", 1, "r1").kind is TaskResultKind.LATER
 
     (told,) = [record for record in caplog.records if record.name == "workers.celery_worker"]
     assert told.exc_info is None

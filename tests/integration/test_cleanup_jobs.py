@@ -26,7 +26,7 @@ from coordination.settings import Settings
 from tests.change_sets import record
 from tests.cleanup_host import FORGOTTEN_RUN, Machine
 from tests.testbed import git
-from workers.cleanup.jobs import AutoCleanup
+from workers.cleanup.automatic import AutoCleanup
 from workers.workspace.change_set import BranchCopy
 
 

@@ -18,7 +18,8 @@ from tests.hosts import WRITES, Host, World, tip
 from tests.plans import Todos
 from tests.testbed import git
 from tests.worktrees import run_id
-from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
+from workers.outcome import AttemptOutcome, OutcomeKind
+from workers.task_result import TaskResult, TaskResultKind
 
 UNDONE = run_id()
 SUCCEEDED = AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)

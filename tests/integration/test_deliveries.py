@@ -30,7 +30,7 @@ from tests.worktrees import claimant, make_checkout, save
 from workers.attempt import attempt, output
 from workers.attempt.output import KEPT_BYTES
 from workers.container import Container
-from workers.outcome import TaskResult, TaskResultKind
+from workers.task_result import TaskResult, TaskResultKind
 from workers.workspace.base import InPlace
 
 SLOW = {"delay": "1h", "max_delay": "1h", "jitter": "none"}

@@ -21,7 +21,7 @@ from tests.plans import Todos, ecosystem
 from tests.submitting import submit_retry
 from tests.testbed import FORKS, git
 from tests.waiting import until
-from workers.outcome import TaskResultKind
+from workers.task_result import TaskResultKind
 from workers.transfer.fetcher import CommitFetcher, CommitRef, carried
 from workers.transfer.routes import NotCarried
 

@@ -241,7 +241,7 @@ def test_a_subject_is_given_up_after_five_vain_recoveries_and_people_are_notifie
         assert (message.type, message.payload["recoveries"]) == ("health", 5)
         assert (message.payload["subject"], message.payload["why"]) == ("service:web", "it does not start")
     notify = ("sh", "-c", f"cat >> {tmp_path}/told")
-    assert Notifier(scene.store.redis, scene.store.keys, notify, lambda: True).run_once() == 1
+    assert Notifier(scene.store.redis, scene.store.keys, notify).run_once() == 1
     notice = json.loads((tmp_path / "told").read_text())
     assert (notice["event"], notice["next"]) == ("health.given_up", "coord repo health")
 

@@ -160,7 +160,7 @@ def test_a_rollback_deletes_nothing_where_somebody_says_that_it_was_pushed(scene
         scene.run, "T1", 2, worker="w", host=scene.a.parts.worker.host, lease=world.settings.lease_ttl
     )
     assert grant.grant is not None
-    CommitTransfer(scene.a.parts.bundles, scene.a.parts.config, scene.a.parts.served).withdraw(
+    CommitTransfer(scene.a.parts.execution.bundles, scene.a.parts.config, scene.a.parts.served).withdraw(
         grant.grant, [scene.run]
     )
 

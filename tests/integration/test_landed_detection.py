@@ -12,7 +12,7 @@ import pytest
 
 from coordination.runs.cleanup_jobs import ExpectedResult
 from tests.testbed import git
-from workers.cleanup.jobs import findings
+from workers.cleanup.execution import findings
 
 RUN = "20260101-000000-abcd"
 BRANCH = f"coord/{RUN}"

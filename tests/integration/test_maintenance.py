@@ -22,8 +22,9 @@ from coordination.messages import MessageBus
 from coordination.models import OnFailure, Strategy
 from coordination.runs.attempt_store import Grant
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.maintenance import faults, leader
-from coordination.runs.maintenance.leader import MaintenanceLeader, RunRecovery
+from coordination.runs.maintenance import lease_trust, stuck
+from coordination.runs.maintenance.leader import MaintenanceLeader
+from coordination.runs.maintenance.rounds import RunRecovery
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
@@ -52,11 +53,11 @@ def run(store: RunStore) -> Harness:
 
 
 class Clock:
-    """The leader's clock, which only the test moves."""
+    """The clock by which leases are trusted again; only the test moves it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 0.0
-        monkeypatch.setattr(leader, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+        monkeypatch.setattr(lease_trust, "time", SimpleNamespace(monotonic=lambda: self.now_s))
 
 
 def one_lease_passes(store: RunStore) -> None:
@@ -120,7 +121,7 @@ def test_when_redis_is_back_an_expired_lease_counts_only_after_the_time_of_one_l
     run.take("A")
     store.redis.zadd(store.keys.leases, {f"{run.run_id} A": 1})
 
-    reaper.redis_was_away()
+    reaper.trust.lose()
     clock.now_s += 59
     assert reaper.run_once().lost == []
 
@@ -137,7 +138,7 @@ def test_while_redis_was_away_no_lease_is_lost(
     member = f"{run.run_id} A"
     for _ in range(2 * SETTINGS.lost_leases):  # away, and back for a moment: its lease ran out meanwhile
         store.redis.zadd(store.keys.leases, {member: 1})
-        reaper.redis_was_away()
+        reaper.trust.lose()
         assert reaper.run_once().lost == []
     store.renew({member: grant.fence}, timedelta(hours=1))  # its worker was there all the time
 
@@ -196,7 +197,7 @@ def test_a_run_that_is_stuck_is_reported_once_and_its_state_is_kept(
     capsys: pytest.CaptureFixture[str],
 ):
     for wait in ("QUIET_S", "CONFIRM_S", "LOOK_S"):
-        monkeypatch.setattr(faults, wait, 0)
+        monkeypatch.setattr(stuck, wait, 0)
     store.redis.zrem(f"{store.keys.run(run.run_id).prefix}:sent", "A")
 
     assert [keeper.run_once().stuck for _ in range(4)] == [[], [run.run_id], [], []]
@@ -273,11 +274,9 @@ def test_when_nobody_comes_in_time_the_run_goes_on_as_the_gate_says(
     assert keeper.run_once().fired == 0
 
 
-def test_an_unrestricted_worker_clears_left_locks_and_inboxes(
-    redis_url: str, tmp_path: Path, make_worker: MakeWorker
-):
+def test_the_leader_clears_left_locks_and_inboxes(redis_url: str, make_worker: MakeWorker):
     parts = make_worker("r1")
-    assert parts.sweeper in parts.services
+    sweeper: Any = next(one for one in parts.leader_services() if one.name == "sweeper")
     with (
         connect(redis_url, Profile.WORKER) as redis,
         closing(LockManager(redis, "coord", owner=DEAD)) as locks,
@@ -288,12 +287,15 @@ def test_an_unrestricted_worker_clears_left_locks_and_inboxes(
         locks.acquire("x", ttl=timedelta(milliseconds=5), keep=False)
         until(lambda: not redis.exists("coord:lock:x"))
 
-        swept = parts.sweeper.run_once()
+        swept = sweeper.run_once()
 
         assert (swept.idle, swept.owners) == (1, 1)
         messages, values, probes = swept.periodic_jobs
         assert (messages.expired, values.expired, probes) == (1, 0, ())
-    parts.sweeper.stop()
+    sweeper.stop()
+
+
+def test_a_restricted_worker_never_leads_and_writes_no_history_or_results(redis_url: str, tmp_path: Path):
     config = WorkerConfig(
         redis_url=redis_url,
         settings=Settings(),
@@ -302,8 +304,24 @@ def test_an_unrestricted_worker_clears_left_locks_and_inboxes(
         state=tmp_path / "s",
         file=tmp_path / "ecosystem.yaml",
     )
+    never = (MaintenanceLeader, HistoryService, ResultsWriter)
     with closing(RestrictedContainer(config)) as restricted:
-        assert not any(service is restricted.sweeper for service in restricted.services)
-        assert not any(isinstance(service, HistoryService | ResultsWriter) for service in restricted.services)
+        assert not any(isinstance(service, never) for service in restricted.services)
     with closing(Container(config)) as other:
-        assert any(isinstance(service, HistoryService) for service in other.services)
+        assert {type(service) for service in other.services} > set(never)
+
+
+def test_a_worker_that_cannot_make_the_leaders_services_leaves_the_lead_to_another(
+    store: RunStore, dispatcher: Dispatcher
+):
+    def services() -> list[Any]:
+        raise ImportError("another version was installed over this one")
+
+    broken = MaintenanceLeader(store, dispatcher, SETTINGS, label="broken", services=services)
+    broken.stopping.set()  # it does not wait before its next try
+    assert broken.run_once() is None
+    assert not broken.leads
+
+    other = MaintenanceLeader(store, dispatcher, SETTINGS, label="other")
+    assert other.run_once() is not None
+    other.finish()

@@ -18,7 +18,7 @@ from coordination.settings import Settings
 from tests.contracts.run_harness import Harness
 from tests.integration.conftest import submitted
 from tests.waiting import until
-from workers.wakeups import Callbacks, Notifications, PubSubNotifications
+from workers.notifications import Callbacks, Notifications, PubSubNotifications
 
 SETTINGS = Settings(namespace="test", heartbeat="1h")  # nothing but a message can be what tells here
 SOON_S = 60

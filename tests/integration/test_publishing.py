@@ -19,7 +19,7 @@ from tests.hosts import World, tip, works
 from tests.testbed import FORKS, Begun, git
 from tests.waiting import until
 from tests.worktrees import run_id
-from workers.outcome import TaskResultKind
+from workers.task_result import TaskResultKind
 from workers.transfer.routes import NotCarried, Publication
 from workers.workspace.commit import CommitStyle, message
 from workers.workspace.lock import Superseded

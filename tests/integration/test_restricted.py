@@ -199,12 +199,12 @@ def test_a_request_without_a_leading_keeper_waits_and_is_answered_once_one_leads
     site: Site, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(calls, "UNHEARD_S", 0.1)
-    site.leads = False
+    site.serving.stop()
     until(lambda: site.client.pubsub_numpat() == 0)
 
     with pytest.raises(NobodyAnswers, match="coord keeper"):
         site.asking("alpha").status("R")
-    site.leads = True
+    site.serving.start()
 
     until(lambda: site.client.pubsub_numpat() == 1)
     assert site.asking("alpha").status("R") is None

@@ -142,7 +142,7 @@ def test_many_requests_of_one_worker_keep_no_other_waiting_and_renewals_come_fir
     waiting.add("alpha", renewal)
 
     assert waiting.take() == ("alpha", renewal)
-    waiting.clear()
+    waiting = CallQueue()
     waiting.add("alpha", b"x" * 2**25)
     waiting.add("alpha", b"x")
     assert [len(data) for _, data in iter(waiting.take, None)] == [2**25]

@@ -29,7 +29,7 @@ from tests.waiting import until
 from workers.attempt.result_cache import CachedResult
 from workers.config import WorkerConfig
 from workers.container import Container
-from workers.outcome import TaskResult, TaskResultKind
+from workers.task_result import TaskResult, TaskResultKind
 
 BODY = """
 echo ran >> $LEDGER

@@ -34,7 +34,7 @@ from tests.hosts import Host, World, reads, tip
 from tests.plans import PLAN
 from tests.submitting import submit_retry
 from tests.testbed import git
-from workers.outcome import TaskResultKind
+from workers.task_result import TaskResultKind
 
 CHECK = {"action": "sh check.sh"}
 WORK = {"action": 'echo "$COORD_TODO_ID" >> work; echo "{\\"by\\": \\"$COORD_TODO_ID\\"}" > "$COORD_OUTPUT"'}

@@ -30,8 +30,8 @@ from tests.testbed import git
 from tests.waiting import until
 from workers.attempt.result_cache import CachedResult
 from workers.container import Container
-from workers.outcome import TaskResultKind
 from workers.restricted import RestrictedContainer
+from workers.task_result import TaskResultKind
 
 __all__ = ["site"]
 
@@ -130,7 +130,7 @@ def lied_to(site: Site) -> Iterator[tuple[Liar, RestrictedContainer]]:
     """The liar, and a restricted worker of `up` that asks it."""
     parts = site.b.parts
     liar = Liar(site.store, parts.dispatcher, site.world.settings, parts.worker.version)
-    serving = StepServer(parts.redis, parts.pubsub_redis, parts.keys, liar, lambda: True)
+    serving = StepServer(parts.redis, parts.pubsub_redis, parts.keys, liar)
     serving.start()
     until(lambda: site.redis.pubsub_numpat() == 1)
     restricted = RestrictedContainer(site.a.parts.config)
@@ -186,7 +186,7 @@ def test_still_possible_a_result_of_an_attempt_that_did_not_count_can_be_used(si
     run = site.run()
     keys, grant = site.keys(run), site.claimed(run, "T1")
     result = Result(outcome=TodoState.SUCCEEDED, output='{"by": "an attempt"}')
-    signed = site.a.parts.signed_results.seal(grant, result)
+    signed = site.a.parts.execution.signed_results.seal(grant, result)
     site.redis.hset(keys.results, "T1", signed)
     site.redis.hset(keys.output, "T1", result.output)
     site.redis.hset(keys.facts, "T1 settled_by", grant.fence)
@@ -219,7 +219,7 @@ def test_a_keeper_cannot_hide_a_direct_predecessor_from_a_restricted_worker(site
     grant, nothing = site.claimed(run, "T2"), TodoInputs(todos=[], context={}, omitted=0)
     brief = site.store.brief(run).model_copy(update={"predecessors": {}})
     with pytest.raises(NotTrusted, match="has no result of T1"):
-        site.a.parts.signed_results.check_inputs(grant, brief, nothing, {})
+        site.a.parts.execution.signed_results.check_inputs(grant, brief, nothing, {})
 
 
 def test_the_key_of_a_worker_is_its_own_and_closed(site: Site):

@@ -20,7 +20,7 @@ from tests.plans import Todos
 from tests.ports import free_port
 from tests.testbed import git
 from tests.waiting import until
-from workers.outcome import TaskResultKind
+from workers.task_result import TaskResultKind
 from workers.transfer.fetcher import carried
 from workers.transfer.routes import Remote
 

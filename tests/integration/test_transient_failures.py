@@ -22,9 +22,9 @@ from tests.hosts import WRITES, World, tip
 from tests.plans import PLAN, ecosystem, order
 from tests.submitting import submit
 from tests.testbed import git
-from workers.outcome import TaskResult, TaskResultKind
 from workers.process.child import start
 from workers.process.trouble import Trouble, WorkspaceUnusable
+from workers.task_result import TaskResult, TaskResultKind
 
 KILLS = """#!/bin/sh
 case " $* " in *" $(cat {trap} 2>/dev/null || echo NEVER) "*) rm {trap}; kill -9 $$;; esac

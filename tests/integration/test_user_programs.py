@@ -55,7 +55,7 @@ def recorder(folder: Path, then: str = "") -> Command:
 
 def notifier(store: RunStore, command: Command, **more: Any) -> Notifier:
     settings = {"kill_grace": timedelta(seconds=0.2), **more}
-    return Notifier(store.redis, store.keys, command, lambda: True, **settings)
+    return Notifier(store.redis, store.keys, command, **settings)
 
 
 def failed(run: Harness) -> None:
@@ -120,15 +120,14 @@ def test_several_workers_tell_each_occurrence_once(run: Harness, tmp_path: Path,
     assert len(found) == len(set(found)) == 3
 
 
-def test_a_worker_that_does_not_lead_starts_the_notify_command_only_at_its_stop(
+def test_the_notify_command_gets_what_happened_before_the_leader_stops(
     run: Harness, tmp_path: Path, told: Any
 ):
-    follower = Notifier(run.store.redis, run.store.keys, recorder(tmp_path), lambda: False)
+    leader = notifier(run.store, recorder(tmp_path))
     failed(run)
 
-    assert follower.run_once() == 0
-    follower.start()
-    follower.stop()
+    leader.start()
+    leader.stop()
 
     assert [one["event"] for one in told()] == ["run.failed"]
 
@@ -226,7 +225,7 @@ def test_a_damaged_record_is_written_anew(run: Harness, tmp_path: Path, told: An
 
 
 def feed(store: RunStore, command: Command) -> ProgressFeed:
-    return ProgressFeed(store.redis, store.keys, command, lambda: True, kill_grace=timedelta(seconds=0.2))
+    return ProgressFeed(store.redis, store.keys, command, kill_grace=timedelta(seconds=0.2))
 
 
 def percents(lines: list[dict[str, Any]], run_id: str) -> list[float]:
@@ -258,14 +257,9 @@ def test_a_program_is_started_once_for_each_run_and_ends_with_it(run: Harness, t
 
 
 def test_the_progress_command_gets_a_run_that_ended_meanwhile(run: Harness, tmp_path: Path, told: Any):
-    leads: list[bool] = []
-    told_of = ProgressFeed(
-        run.store.redis, run.store.keys, recorder(tmp_path), lambda: bool(leads), kill_grace=timedelta(0)
-    )
-    told_of.run_once()
+    told_of = feed(run.store, recorder(tmp_path))
     run.begin({"A": "r1"})
     run.drain()
-    leads.append(True)
 
     told_of.stopping.set()  # the worker stops before its next look
     told_of.finish()
@@ -322,17 +316,15 @@ def test_the_latest_progress_wins(run: Harness, tmp_path: Path, told: Any):
 
 
 def test_another_leader_takes_the_runs_over(run: Harness, tmp_path: Path):
-    leads = [True]
-    former = ProgressFeed(run.store.redis, run.store.keys, "cat > /dev/null", lambda: leads[0])
+    former = feed(run.store, "cat > /dev/null")
     run.begin({"A": "r1"})
     assert former.run_once() == [run.run_id]
     [fed] = former._feeds.values()
 
-    leads[0] = False
-    assert former.run_once() == []
-    until(lambda: fed.program.has_ended)
+    former.start()
+    former.stop()
+    assert fed.program.has_ended
     heir = feed(run.store, "cat > /dev/null")
     assert heir.run_once() == [run.run_id]
-    for service in (former, heir):
-        service.start()
-        service.stop()
+    heir.start()
+    heir.stop()

@@ -31,7 +31,7 @@ from tests.plans import ecosystem, graph, order
 from tests.submitting import submit
 from tests.trusted_worker import Persons
 from workers.container import Container
-from workers.outcome import TaskResult, TaskResultKind
+from workers.task_result import TaskResult, TaskResultKind
 
 SMALL, MEDIUM, LARGE = 100, 300, 1000
 REPOS = 20

@@ -26,7 +26,7 @@ RECORDS: Mapping[str, str] = {
     "coordination.events": "kinds records",
     "coordination.runs": "records views.records",
     "coordination.tracker": "records",
-    "workers": "outcome",
+    "workers": "outcome task_result",
 }
 """Records that the library returns, or that the steps of a todo take."""
 PURE: Mapping[str, str] = {

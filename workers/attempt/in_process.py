@@ -35,7 +35,7 @@ WAS_UP = "was_up"
 TOOK_S = "took_s"
 """Field of the output: the seconds from the order of the service until its state."""
 LOOK_AGAIN = timedelta(seconds=2)
-"""Delay before a start is looked at again, unless its worker sees the end of it before (`wakeups.py`)."""
+"""Delay before a start is looked at again, unless its worker sees the end of it before (`waits.py`)."""
 LOG_BYTES = 32 * 1024
 """Size of a log's end that goes to another host."""
 Stopped = Callable[[], OutcomeKind | None]

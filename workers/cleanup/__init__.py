@@ -2,7 +2,8 @@
 
 | module | content |
 |---|---|
-| `jobs.py` | cleanup that a command orders from all workers, and automatic cleanup after a run |
+| `jobs.py` `execution.py` | cleanup that a command orders from all workers: its jobs, and one job |
+| `automatic.py` | cleanup after a run |
 | `artifacts.py` | worktrees and files of runs |
 | `branches.py` | branches of runs, and of change sets that have landed or are discarded |
 | `rollback.py` | a run that is rolled back: out of its change set; its worktree and branch |

@@ -28,11 +28,10 @@ from coordination.runs.cleanup_jobs import Artifact, Kind
 from coordination.runs.not_committed import NotCommitted
 from workers.cleanup.branches import RunBranches, keep
 from workers.process.trouble import GitInterrupted
-from workers.workspace.files import remove_tree
+from workers.workspace.files import WORKSPACE_FOLDERS, remove_tree
 from workers.workspace.worktree import Worktree, folder_of
 
 PATIENCE = timedelta(seconds=2)
-WORKSPACE_FOLDERS = ("worktrees", "checks", "workspaces", "carried")
 
 logger = logging.getLogger(__name__)
 

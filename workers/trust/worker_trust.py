@@ -33,7 +33,7 @@ from coordination.runs.signed.results import check_undo, confirm
 from coordination.settings import Settings
 from coordination.trust.administration import expiring_keys
 from coordination.trust.envelope import open_envelope
-from coordination.trust.identity import worker_identity
+from coordination.trust.identity import known_fingerprint, worker_identity
 from coordination.trust.keys import Signer
 from coordination.trust.orders import OPERATION, Audience, OperationKind, foreign, read_operation
 from coordination.trust.results import trusting_own
@@ -77,6 +77,16 @@ class WorkerKey:
             self._signer = worker_identity(self._state, f"worker@{self._host}")
         return self._signer
 
+    def fingerprint(self, *, load: bool) -> str:
+        """Return the fingerprint of the key, which is made if there is none; empty if it cannot be, which the
+        log says. Without `load`, a key that exists is not loaded before the first result: cryptography takes
+        7 MB.
+        """
+        if not load and (known := known_fingerprint(self._state)):
+            return known
+        signer = self.load_or_log()
+        return signer.fingerprint if signer else ""
+
     def load_or_log(self) -> Signer | None:
         try:
             return self.load()
@@ -116,8 +126,8 @@ class WorkerTrust:
             if self.requires:
                 raise
             logger.info("%s", unsafe.message)
-        if places and (signer := self._own.load_or_log()):
-            logger.info("results are signed with %s", signer.fingerprint)
+        if places and (fingerprint := self._own.fingerprint(load=self.requires)):
+            logger.info("results are signed with %s", fingerprint)
         level, absent = logging.INFO, ""
         if not self._path.exists():
             absent = ", which does not exist"
@@ -142,12 +152,16 @@ class WorkerTrust:
             except OSError:  # without a file, a machine that requires no signatures trusts its own worker
                 seen = ()
             if seen != self._seen:
-                # `require` without a file is an error of this machine: its todos wait for the file
-                reads = bool(seen) or self.requires
-                found = read_trust(self._path, self._repos()) if reads else TrustFile()
+                found = self.read_file()
                 own = self._own.load_or_log()
                 self._read, self._seen = trusting_own(found, own) if own else found, seen
             return self._read
+
+    def read_file(self) -> TrustFile:
+        """Return the trust file without the worker's own key. Raises Unsafe or UsageError."""
+        # `require` without a file is an error of this machine: its todos wait for the file
+        reads = self.requires or self._path.exists()
+        return read_trust(self._path, self._repos()) if reads else TrustFile()
 
     def warn(self, grant: Grant, why: str) -> None:
         """Log a refusal that changes nothing: once for each reason in a run."""

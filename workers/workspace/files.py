@@ -22,6 +22,15 @@ or even list, as in Go's module cache.
 """
 
 
+WORKSPACE_FOLDERS = ("worktrees", "checks", "workspaces", "carried")
+"""Folders of a state folder with a folder for each run."""
+
+
+def has_workspaces(state: Path) -> bool:
+    """Return whether runs have left something in these folders."""
+    return any(folder.is_dir() and any(folder.iterdir()) for folder in map(state.joinpath, WORKSPACE_FOLDERS))
+
+
 def remove_tree(path: Path) -> None:
     """Remove a file, a link or a folder, whatever a todo has made of it; nothing if it is missing. Raises
     OSError.

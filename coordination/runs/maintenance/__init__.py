@@ -2,8 +2,12 @@
 
 | module | content |
 |---|---|
-| `leader.py` | the loop of the one process that holds the leader's lock |
-| `faults.py` | detects that the server's clock was set, and runs that nothing will move on |
+| `leader.py` | the leader's lock, and what runs only in the process that holds it |
+| `rounds.py` | a round of the leader: timers, lost workers and messages, overdue levels |
+| `clock.py` | detects that the server's clock was set, and corrects leases and timers |
+| `lease_trust.py` | whether an expired lease means that its worker has died |
+| `stuck.py` | finds runs that nothing will move on |
+| `mending.py` | sets keys of a wrong type apart |
 | `notifier.py` | the events that people must know; calls `notify_command` with them |
 | `progress_feed.py` | gives the progress of runs to `progress_command` |
 | `program_service.py` | the base of these two services |

@@ -221,14 +221,7 @@ class Notifier(ProgramService):
         return f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
 
     def run_once(self) -> int:
-        """Make the calls that are due, if this worker leads; return how many succeeded."""
-        return self._make_due_calls() if self._leads() else 0
-
-    def finish(self) -> None:
-        """Make the calls for all events up to the stop of the worker."""
-        self._make_due_calls()
-
-    def _make_due_calls(self) -> int:
+        """Make the calls that are due; return how many succeeded."""
         reported = 0
         while (claim := self._claim()) is not None:
             first, *others = claim.calls
@@ -249,6 +242,10 @@ class Notifier(ProgramService):
             if not self._settle(claim, others, why) or (why and self.stopping.is_set()):
                 break
         return reported
+
+    def finish(self) -> None:
+        """Make the calls for all events up to the stop."""
+        self.run_once()
 
     # The record
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from datetime import timedelta
 
 import redis
@@ -25,16 +24,15 @@ class ProgramService(BackgroundService):
         client: redis.Redis,
         keys: Keys,
         command: Command,
-        leads: Callable[[], bool],
         *,
         kill_grace: timedelta = timedelta(seconds=5),
         timeout: timedelta = TIMEOUT,
     ) -> None:
-        """`leads`: whether this process does maintenance; `kill_grace`: time between TERM and KILL."""
+        """`kill_grace`: time between TERM and KILL."""
         super().__init__()
         self._redis, self._keys = client, keys
         self._stream = EventStream(client, keys.namespace)
-        self._command, self._leads = command, leads
+        self._command = command
         self._grace, self._timeout = kill_grace, timeout
 
     def failed(self, error: Exception) -> float:

@@ -116,7 +116,7 @@ class ProgressFeed(ProgramService):
     join_s = 2 * HURRY_S + 1
 
     _position = ""
-    """Behind the last event that was read; empty while another process leads."""
+    """Behind the last event that was read; empty before the first look."""
 
     @cached_property
     def _feeds(self) -> dict[str, Feed]:
@@ -127,20 +127,15 @@ class ProgressFeed(ProgramService):
         return RunReader(self._redis, self._keys)
 
     def run_once(self) -> list[str]:
-        """Report the progress of the live runs, if this worker leads; return them."""
-        if self._leads():
-            self._look()
-        else:
-            self._position = ""
-            self._close_all(CLOSING_S)
+        """Report the progress of the live runs; return them."""
+        self._look()
         self._end_closed()
         return [run_id for run_id, feed in self._feeds.items() if not feed.close_by]
 
     def finish(self) -> None:
         """Report the end of the runs that have ended, and end all programs."""
         try:
-            if self._position or self._leads():  # a sweep may end before the first round of this worker
-                self._look()
+            self._look()  # also without a round before: a sweep may end first
         finally:
             self._close_all(HURRY_S)
             until = time.monotonic() + HURRY_S

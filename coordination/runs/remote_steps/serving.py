@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 import re
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -66,12 +65,9 @@ class CallQueue:
                 return channel, data
         return None
 
-    def clear(self) -> None:
-        self._turns.clear()
-
 
 class StepServer(BackgroundService):
-    """Background service of each process that may become the maintenance leader.
+    """Background service of the maintenance leader.
 
     Only the leader is subscribed, so one process receives a request, and its sender learns if none did.
     """
@@ -87,24 +83,17 @@ class StepServer(BackgroundService):
         pubsub_redis: redis.Redis,
         keys: Keys,
         handlers: StepHandlers,
-        leads: Callable[[], bool],
     ) -> None:
         """`pubsub_redis` must return bytes: published data may not be text."""
         super().__init__()
         self._redis = client
         self._keys = keys
         self._handlers = handlers
-        self._leads = leads
         self._waiting = CallQueue()
         self._pubsub_redis = pubsub_redis.pubsub(ignore_subscribe_messages=True)
 
     def run_once(self) -> bool:
         """Wait a moment for a request; return whether there was one."""
-        if not self._leads():
-            self._pubsub_redis.reset()
-            self._waiting.clear()
-            self.stopping.wait(TICK_S)
-            return False
         if not self._pubsub_redis.subscribed:
             self._pubsub_redis.psubscribe(self._keys.all_requests)
         if (request := self._next_request()) is None:

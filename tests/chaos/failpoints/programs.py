@@ -25,7 +25,7 @@ import workers.worker_process as worker
 from coordination.cli import app
 from coordination.locks.release import Sweeper
 from coordination.runs.control import starting
-from coordination.runs.maintenance import expiry, faults, leader
+from coordination.runs.maintenance import clock, expiry, rounds, stuck
 from coordination.runs.submission import draft
 from tests.chaos.failpoints.hooks import switch_on
 from workers import delivery
@@ -45,13 +45,13 @@ class SettableClock:
 
 
 HURRIED = (
-    (leader, "RESEND_AFTER", timedelta(seconds=1)),
-    (leader, "LEVEL_GRACE_MS", 1000),
+    (rounds, "RESEND_AFTER", timedelta(seconds=1)),
+    (rounds, "LEVEL_GRACE_MS", 1000),
     (expiry, "LOOK_EVERY_S", 0.3),
-    (faults, "QUIET_S", 0.5),
-    (faults, "CONFIRM_S", 0.5),
-    (faults, "LOOK_S", 0.2),
-    (faults, "time", SettableClock),
+    (stuck, "QUIET_S", 0.5),
+    (stuck, "CONFIRM_S", 0.5),
+    (stuck, "LOOK_S", 0.2),
+    (clock, "time", SettableClock),
     (draft, "DRAFT_TTL", timedelta(seconds=20)),
     (starting, "START_TTL", timedelta(seconds=2)),
     (attempt, "BUSY_PATIENCE", timedelta(seconds=0.3)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordination.runs.maintenance.faults import ClockReading, ClockStep, ServerClock
+from coordination.runs.maintenance.clock import ClockReading, ClockStep, ServerClock
 
 HOUR_MS = 3_600_000
 NOON = 12 * HOUR_MS

@@ -7,7 +7,7 @@ import time
 from coordination.forges.locate import ForgeAddress
 from coordination.forges.models import ForgeType
 from workers.outcome import AwaitedRequest
-from workers.wakeups import PAUSE_S, RequestWaits
+from workers.waits import PAUSE_S, RequestWaits
 
 AT = ForgeAddress(type=ForgeType.GITHUB, api="https://api.github.com", project="acme/api", host="github.com")
 NEWS = {"forge": "github", "project": "acme/api"}
