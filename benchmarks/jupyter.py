@@ -4,11 +4,11 @@ The graph is that of the 97 packages that `pip install jupyter` brings: one git 
 each, after the todos of what the package requires. A todo is `sleep` for a time drawn once from a lognormal
 (median 0.8 s, sigma 1, a fixed seed), in a worktree of its own, like any todo; its estimate is that time.
 `coord sweep` runs the plan with the embedded server and one worker. `--jobs` is coord's: at most N todos at
-once; without it each repository has its seat, and the worker a thread for each. `--scale` stretches all
+once; without it each repository has its slot, and the worker a thread for each. `--scale` stretches all
 durations: the longer todos are, the less coord's share.
 
 How to read it. `bound` is what no schedule can beat by the times drawn, coord's work left out: the longest
-path, or the work over the seats. `forecast` is what `coord plan forecast` said before. `measured` is from the
+path, or the work over the slots. `forecast` is what `coord plan forecast` said before. `measured` is from the
 run's start to its end, and `ratio` is that to the bound. `bound_s` is coord's own: the same bound by the
 times measured, coord's share of each todo included; what is above that is waiting. The draw decides what
 levels cost: of the seeds 1 to 101 the one in the middle was taken, by simulation (levels 1.59 times the

@@ -317,7 +317,7 @@ class AnyHistory(RuleBasedStateMachine):
         if self.model is None:
             return
         keys = self.store.keys.run(self.run_id)
-        names = ["resource:gpu", "resource:db", "seat:r1", "seat:r2", "seat:r3"]
+        names = ["resource:gpu", "resource:db", "slot:r1", "slot:r2", "slot:r3"]
         with self.redis.pipeline(transaction=False) as pipe:
             for key in (keys.state, keys.facts, keys.meta, self.store.keys.holders):
                 pipe.hgetall(key)
@@ -364,14 +364,14 @@ class AnyHistory(RuleBasedStateMachine):
     def one_executor_for_a_todo_and_for_a_repository(
         self, running: list[str], holders: dict[str, str], shares: dict[str, list[str]]
     ) -> None:
-        seats = {
-            share.partition(" ")[2] for name in shares if name.startswith("seat:") for share in shares[name]
+        slots = {
+            share.partition(" ")[2] for name in shares if name.startswith("slot:") for share in shares[name]
         }
         repos = [self.todos[todo][0] for todo in running]
 
         assert set(running) == {member.partition(" ")[2] for member in holders}
         assert len(repos) == len(set(repos))
-        assert {f"{self.run_id} {todo}" for todo in running} <= seats
+        assert {f"{self.run_id} {todo}" for todo in running} <= slots
         if self.max_parallel:
             assert len(running) <= self.max_parallel
 

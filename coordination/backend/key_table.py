@@ -1,7 +1,7 @@
 """Table of all Redis keys of coord; moves a key that holds a foreign type out of the way.
 
 `<ns>` is the namespace (a setting), `member` is `<run> <todo>`. `<what>` is a typed name: `lock:x`,
-`resource:x`, `seat:<repo>` (the right to work in a repository), `seat:<repo>:in-place` (in its path itself),
+`resource:x`, `slot:<repo>` (the right to work in a repository), `slot:<repo>:in-place` (in its path itself),
 `land:<repo>` (the right to land there).
 
 | key                      | type   | content | lifetime |
@@ -28,11 +28,11 @@
 | `<ns>:ecosystem`         | string | id of the ecosystem whose workers and runs are here | until replaced |
 | `<ns>:server`            | string | random id of this server, which signed orders name | for ever |
 | `<ns>:counters` | hash | `leases_lost`, `todos_poisoned`, `todos_<state>` … | for ever (they grow) |
-| `<ns>:<what>`            | string | request that holds the lock or seat exclusively | ttl; until released |
+| `<ns>:<what>`            | string | request that holds the lock or slot exclusively | ttl; until released |
 | `<ns>:lock-shares:<what>` | zset   | `amount request` of each share, by expiry in ms | until released |
 | `<ns>:lock-queue:<what>` | zset   | requests that wait for it, by rank in µs | until granted or gone |
 | `<ns>:lock-request:<id>` | hash | state wants rank ttl fence since, owner's fields | ttl; ttl of its place |
-| `<ns>:lock-party:<party>` | set    | the requests of one owner | until released or swept |
+| `<ns>:lock-owner:<party>` | set    | the requests of one owner | until released or swept |
 | `<ns>:lock-parties`      | set    | owners that hold or wait for something | until released or swept |
 | `<ns>:lock-wake:<id>`    | list   | a fence or a verdict, for a request that waited | a minute |
 | `<ns>:lock-done:<party>` | string | the request that the owner released last | 10 s |
@@ -60,7 +60,7 @@
 | `<ns>:cache-expiry`      | zset   | context and key, by its expiry in ms | as long as the entry |
 | `<ns>:cache-uses`        | hash   | context and key → number of uses, under `lfu` | as long as the entry |
 | `<ns>:cache-facts`       | hash   | bytes, writes, ticks, floor, hits, misses, evictions … | for ever |
-| `<ns>:durations:<repo> <kind>` | list   | ms of the last 25 similar todos; kind as in `place` | 90 days |
+| `<ns>:durations:<repo> <kind>` | list   | ms of the last 25 todos of that `descriptor` | 90 days |
 | `<ns>:gateway-tokens`    | hash   | user → JSON: recipient, SHA-256 of token, since when | until revoked |
 | `<ns>:gateway-news`      | pubsub | a recipient whose token was revoked, or who connected elsewhere | — |
 | `<ns>:recipients`        | zset   | recipient, by when it was last active in ms | until forgotten |
@@ -93,7 +93,7 @@
 | `<ns>:cleanup-answers:<id>` | hash   | worker id → JSON of its reply | until collected |
 | `<ns>:run:<id>:meta` | hash | plan_id, status, strategy, `switched`, `piece`, `n.<state>` … | as the run |
 | `…:spec`                 | hash   | todo → JSON of its action; never changes | as the run |
-| `…:place`                | hash   | todo → `order level repo kind priority wants` (below) | as the run |
+| `…:descriptor`           | hash   | todo → `order level repo kind priority wants` (below) | as the run |
 | `…:children`             | hash   | todo → its successors | as the run |
 | `…:levels`               | hash   | level → its todos, most urgent first | as the run |
 | `…:state`                | hash   | todo → state | as the run |
@@ -102,8 +102,8 @@
 | `…:opened`               | hash   | level → number of its todos that have not settled | as the run |
 | `…:ready`                | zset   | the next todo of each free repository, by its turn in ms | as the run |
 | `…:queued`               | zset   | `repo|turn|todo`: ready, behind another todo of its repo | as the run |
-| `…:busy`                 | hash   | repo → the todo that occupies it | as the run |
-| `…:owed`                 | set    | todos whose message is used up: the next grant sends one | as the run |
+| `…:occupant`             | hash   | repo → the todo that occupies it | as the run |
+| `…:unsent`               | set    | todos whose message is used up: a grant sends one | as the run |
 | `…:stranded`             | hash   | repo → the todo that waits for a worker there  | as the run |
 | `…:sent`                 | zset   | dispatched, unclaimed todos, by dispatch in ms | as the run |
 | `…:tips`                 | hash   | repo → the base commit of its next attempt | as the run |
@@ -118,11 +118,11 @@
 | `…:log:<todo>`           | stream | head and tail of each attempt: attempt text at end … | as the run |
 | `…:bundle:<repo>` | hash | commit → its git bundle; `… since`, `… elsewhere`; `published` | as the run |
 
-`place` holds the todo's order in ms and its kind: `shell`, or `shell:<labels>`. `-` in `cache-entries` hides
-the value of an outer context. `inbox-seen` is also limited by the retention. A todo's `commits` is `commit
-run repo` of its last success, `accepted`, or `undone run repo`, until the todo is pending in the file or done
-again. `breakers` holds `closed` for a closed breaker with failures. `served` is ordered by when a worker took
-a message of the run last.
+`descriptor` holds the todo's order in ms and its kind: `shell`, or `shell:<labels>`. `-` in `cache-entries`
+hides the value of an outer context. `inbox-seen` is also limited by the retention. A todo's `commits` is
+`commit run repo` of its last success, `accepted`, or `undone run repo`, until the todo is pending in the file
+or done again. `breakers` holds `closed` for a closed breaker with failures. `served` is ordered by when a
+worker took a message of the run last.
 
 `changes` has for each repository its branch, base, tip, host, the newest run and all runs, figures, `writer`
 (the run that may write it now), `request` (its pull request), `result` (the signed one of the tip) and
@@ -166,13 +166,13 @@ TYPES: Mapping[str, str] = {
         "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
         "commits changes:* adopted:* "
         "inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope cleanup-jobs cleanup-answers:* "
-        "run:*:meta run:*:spec run:*:place run:*:children run:*:levels run:*:state run:*:facts run:*:pending "
-        "run:*:opened run:*:busy run:*:stranded run:*:tips run:*:output run:*:checkpoint run:*:parents "
-        "run:*:behind run:*:results run:*:order run:*:bundle:*"
+        "run:*:meta run:*:spec run:*:descriptor run:*:children run:*:levels run:*:state run:*:facts "
+        "run:*:pending run:*:opened run:*:occupant run:*:stranded run:*:tips run:*:output run:*:checkpoint "
+        "run:*:parents run:*:behind run:*:results run:*:order run:*:bundle:*"
     ),
-    "set": "stops change-sets lock-party:* lock-parties lock-names topic:* run:*:owed",
+    "set": "stops change-sets lock-owner:* lock-parties lock-names topic:* run:*:unsent",
     "string": (
-        "fence worker:* health-monitor version ecosystem server lock:* resource:* seat:* lock-done:* "
+        "fence worker:* health-monitor version ecosystem server lock:* resource:* slot:* lock-done:* "
         "lock-epoch forge-calls:*"
     ),
     "list": "lock-wake:* breaker-failures:* poison durations:*",

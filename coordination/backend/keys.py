@@ -22,13 +22,13 @@ class RunKeys:
 
     meta = property(lambda self: f"{self.prefix}:meta")
     spec = property(lambda self: f"{self.prefix}:spec")
-    place = property(lambda self: f"{self.prefix}:place")
+    descriptor = property(lambda self: f"{self.prefix}:descriptor")
     children = property(lambda self: f"{self.prefix}:children")
     levels = property(lambda self: f"{self.prefix}:levels")
     state = property(lambda self: f"{self.prefix}:state")
     facts = property(lambda self: f"{self.prefix}:facts")
     pending = property(lambda self: f"{self.prefix}:pending")
-    busy = property(lambda self: f"{self.prefix}:busy")
+    occupant = property(lambda self: f"{self.prefix}:occupant")
     tips = property(lambda self: f"{self.prefix}:tips")
     output = property(lambda self: f"{self.prefix}:output")
     checkpoint = property(lambda self: f"{self.prefix}:checkpoint")
@@ -47,8 +47,8 @@ class RunKeys:
     def own(self) -> list[str]:
         """The run's keys, in the order in which lua/run/_run.lua unpacks them; no step reads the last one."""
         names = (
-            "meta spec place children levels state facts pending opened ready queued busy owed stranded sent "
-            "tips output checkpoint parents behind posted events results order"
+            "meta spec descriptor children levels state facts pending opened ready queued occupant unsent "
+            "stranded sent tips output checkpoint parents behind posted events results order"
         )
         return [f"{self.prefix}:{name}" for name in names.split()]
 
@@ -71,7 +71,7 @@ LUA_NAMES: Mapping[str, str] = {
     "shares": "lock-shares:",
     "queue": "lock-queue:",
     "request": "lock-request:",
-    "party": "lock-party:",
+    "party": "lock-owner:",
     "parties": "lock-parties",
     "wake": "lock-wake:",
     "done": "lock-done:",
@@ -134,7 +134,7 @@ def _each(part: str, of: str = "") -> Callable[[Any, str], str]:
 
 @dataclass(frozen=True)
 class LockKeys:
-    """The keys of locks. `head` is `<ns>:`; `what` is a typed name, `lock:x`, `resource:x` or `seat:x`."""
+    """The keys of locks. `head` is `<ns>:`; `what` is a typed name, `lock:x`, `resource:x` or `slot:x`."""
 
     head: str
 
@@ -316,7 +316,7 @@ class Keys:
         return f"{self.namespace}:cleanup-answers:{job_id}"
 
     def durations(self, repo: str, kind: str) -> str:
-        """Return the key of the durations of similar todos; `kind` as in `place`."""
+        """Return the key of the durations of similar todos; `kind` as in `descriptor`."""
         return f"{self.namespace}:{LUA_NAMES['durations']}{repo} {kind}"
 
     def queue(self, repo: str, host: str | None = None) -> str:
@@ -324,12 +324,12 @@ class Keys:
         return f"{self.namespace}.repo.{repo}@{host}" if host else f"{self.namespace}.repo.{repo}"
 
 
-SEAT = "seat:"
+SLOT = "slot:"
 
 
 def repo_slot(repo: str, *, in_place: bool = False) -> str:
     """Return the typed name of a repository's slot, or of the slot in its path itself."""
-    return f"{SEAT}{repo}:in-place" if in_place else f"{SEAT}{repo}"
+    return f"{SLOT}{repo}:in-place" if in_place else f"{SLOT}{repo}"
 
 
 def landing(repo: str) -> str:

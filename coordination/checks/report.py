@@ -143,7 +143,7 @@ def report_of(run: RunView, checks: Collection[CheckView], unchecked: Iterable[s
 def read_checks(connection: Connection, run: RunView) -> list[CheckView]:
     """Return the checks among the todos of a run, in its order."""
     keys, redis = connection.keys.run(run.run_id), connection.redis
-    kinds = {name: Descriptor.parse(place).kind for name, place in redis.hgetall(keys.place).items()}
+    kinds = {name: Descriptor.parse(place).kind for name, place in redis.hgetall(keys.descriptor).items()}
     todos = [todo for todo in run.todos if kinds.get(todo.id, "").partition(":")[0] == QA]
     if not todos:
         return []

@@ -157,7 +157,7 @@ class Disconnections:
         """Yield run, todo and fence of the todos that run in the repository."""
         for member, fence in self._store.redis.hgetall(self._store.keys.holders).items():
             run_id, todo_id = split_member(member)
-            descriptor = self._store.redis.hget(self._store.keys.run(run_id).place, todo_id)
+            descriptor = self._store.redis.hget(self._store.keys.run(run_id).descriptor, todo_id)
             if descriptor is not None and Descriptor.parse(descriptor).repo == repo:
                 yield run_id, todo_id, int(fence)
 

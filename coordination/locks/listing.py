@@ -80,7 +80,7 @@ class Held(FrozenModel):
         next_step="see also: coord lock list --resources",
     )
     what: str
-    """`lock:x`, `resource:x`, `seat:x` or `land:x`."""
+    """`lock:x`, `resource:x`, `slot:x` or `land:x`."""
     kind: str
     name: str
     capacity: int | None = None

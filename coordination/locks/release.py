@@ -30,7 +30,7 @@ from coordination.locks.listing import LOCK, Held, Holder, Listing, batches
 from coordination.locks.request import check_name, holder_words
 from coordination.text import quoted
 
-KINDS = (LOCK, "resource", "seat", "land")
+KINDS = (LOCK, "resource", "slot", "land")
 EVERY = timedelta(seconds=30)
 
 logger = logging.getLogger(__name__)

@@ -181,7 +181,7 @@ class Dispatcher:
 
     def open_level_after(self, run_id: str, todo_id: str) -> None:
         """Open the next level after a todo that ended without a message: no chord counts it."""
-        descriptor = self._store.redis.hget(self._store.keys.run(run_id).place, todo_id)
+        descriptor = self._store.redis.hget(self._store.keys.run(run_id).descriptor, todo_id)
         self.advance(run_id, Descriptor.parse(descriptor).level, "join")
 
     def advance(self, run_id: str, level: int, source: str) -> Reply:

@@ -162,7 +162,7 @@ def keep_filings(
         kept = str(store.redis.hget(store.keys.commits, todo) or "").split()
         if kept[1:2] and kept[1] in runs:  # recorded by one of these runs: no later run has done it
             store.redis.hdel(store.keys.commits, todo)
-    stored = store.redis.hmget(store.keys.run(run_id).place, list(left)) if left else []
+    stored = store.redis.hmget(store.keys.run(run_id).descriptor, list(left)) if left else []
     for todo, descriptor in zip(left, stored, strict=True):
         repo = Descriptor.parse(str(descriptor)).repo
         store.redis.hsetnx(store.keys.commits, todo, f"{UNDONE} {run_id} {repo}")

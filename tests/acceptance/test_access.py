@@ -267,7 +267,7 @@ QUEUES = (
     *(KEYS.queue("beta"), KEYS.queue("beta", "host-beta"), KEYS.control_queue),
     *(KEYS.unacked, BETA.poison),
 )
-PARTS = ("meta", "spec", "place", "state", "facts", "tips", "output")
+PARTS = ("meta", "spec", "descriptor", "state", "facts", "tips", "output")
 FORBIDDEN: dict[str, list[tuple[str | int, ...]]] = {
     "alpha": [
         *[

@@ -236,7 +236,7 @@ BUGS = (
     Bug(
         "what the rolled back run held of its repositories is kept",
         f"{STEPS}/_run_remainder.lua",
-        "  call('DEL', ready, queued, busy, owed, stranded)\n",
+        "  call('DEL', ready, queued, busy, unsent, stranded)\n",
         "",
         (UNDO, LARGE, HISTORY),
     ),

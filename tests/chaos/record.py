@@ -27,7 +27,7 @@ def lines_of(ledger: Path) -> list[Line]:
 def record(redis: Redis, run: str, namespace: str = "coord") -> Record:
     keys = Keys(namespace).run(run)
     state, places, children, facts, specs = (
-        redis.hgetall(key) for key in (keys.state, keys.place, keys.children, keys.facts, keys.spec)
+        redis.hgetall(key) for key in (keys.state, keys.descriptor, keys.children, keys.facts, keys.spec)
     )
     before = defaultdict(list)
     for todo, names in children.items():

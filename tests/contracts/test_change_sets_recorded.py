@@ -46,7 +46,7 @@ class Writer(Harness):
                 **{k: v for k, v in facts.items() if v},
             }
         )
-        wants = "1/1 seat:{}"
+        wants = "1/1 slot:{}"
         draft.todo("A", TodoState.WAITING, f"0 0 r1 worktree 0 {wants.format('r1')}", {"attempt": 1},
                    spec="{}", children=["B"])  # fmt: skip
         draft.todo("B", TodoState.WAITING, f"1 0 r2 worktree 0 {wants.format('r2')}", {"attempt": 1},

@@ -206,7 +206,7 @@ def test_a_waiter_that_holds_nothing_does_not_search_for_a_deadlock(table: Table
     assert table.graph(request, 100) is None
 
 
-NAMES = {"lock:a": "x", "lock:b": "x", "lock:c": "s", "resource:gpu": "n", "seat:repo": "n"}
+NAMES = {"lock:a": "x", "lock:b": "x", "lock:c": "s", "resource:gpu": "n", "slot:repo": "n"}
 CAPACITY = 3
 
 
@@ -214,7 +214,7 @@ def any_wants(random: Random) -> list[str]:
     wants = []
     for name in random.sample(sorted(NAMES), random.randint(1, 2)):
         mode = random.choice("xs") if NAMES[name] == "s" else NAMES[name]
-        declared = CAPACITY if name.startswith("seat") else 0
+        declared = CAPACITY if name.startswith("slot") else 0
         wants.append(f"{random.randint(1, CAPACITY)}/{declared} {name}" if mode == "n" else f"{mode} {name}")
     return wants
 

@@ -46,8 +46,8 @@ def reject(run: Harness, todo: str, comment: str = "not yet") -> str:
 
 
 def held(store: RunStore) -> list[str]:
-    """Every lock, seat, resource, lease and place in a queue that anybody has."""
-    names = ("lock-shares", "lock-queue", "lock-request", "seat", "resource", "leases", "holders")
+    """Every lock, slot, resource, lease and place in a queue that anybody has."""
+    names = ("lock-shares", "lock-queue", "lock-request", "slot", "resource", "leases", "holders")
     return [key for key in store.redis.keys("test:*") if key.removeprefix("test:").startswith(names)]
 
 
@@ -63,7 +63,7 @@ def test_a_todo_at_a_gate_holds_nothing_and_needs_one_approval(run: Harness, str
     )
 
     grant = run.take("B")
-    assert len(held(run.store)) >= 4  # its seat, the resource, its lease, its fence
+    assert len(held(run.store)) >= 4  # its slot, the resource, its lease, its fence
     run.settle(grant)
     assert run.drain() == []
     assert held(run.store) == []

@@ -26,7 +26,7 @@ REPO = "repo:billing"
 def rows() -> list[tuple[re.Pattern[str], str]]:
     found = []
     for key, kind in ROW.findall(key_table.__doc__):
-        name = re.escape(key).replace("<what>", "(lock|resource|seat):.+")
+        name = re.escape(key).replace("<what>", "(lock|resource|slot):.+")
         found.append((re.compile(re.sub(r"<[^>]+>", ".+", name)), kind))
     return found
 
@@ -102,7 +102,7 @@ def test_the_type_that_each_key_must_have_is_that_of_its_row():
     }
 
     assert {name: key_table.type_of(name) for name in names} == names
-    assert [key_table.type_of(f"{kind}:x") for kind in ("lock", "resource", "seat")] == ["string"] * 3
+    assert [key_table.type_of(f"{kind}:x") for kind in ("lock", "resource", "slot")] == ["string"] * 3
     assert key_table.type_of("apart:live") is None
     assert len(names) > 60
 

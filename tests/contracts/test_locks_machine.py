@@ -28,21 +28,21 @@ from tests.examples import examples
 from tests.lock_model import GONE, HOUR_MS, Model, Request, Seen, Table
 
 STEP_US = 5_000_000
-CAPACITIES = {"resource:gpu": 3, "resource:db": 1, "seat:repo": 2}
+CAPACITIES = {"resource:gpu": 3, "resource:db": 1, "slot:repo": 2}
 LOCKS = ("lock:a", "lock:b", "lock:c")
 NAMES = (*LOCKS, *CAPACITIES)
 MODES = {
     **dict.fromkeys(LOCKS, st.sampled_from(["x", "s"])),
     "resource:gpu": st.sampled_from(["1/0", "2/0", "3/0"]),
     "resource:db": st.just("1/0"),
-    "seat:repo": st.sampled_from(["1/2", "2/2"]),
+    "slot:repo": st.sampled_from(["1/2", "2/2"]),
 }
 PLAYS = [
     ("lock:a",),
     ("resource:gpu",),
     ("lock:a", "resource:gpu"),
     ("lock:a", "lock:b"),
-    ("lock:a", "seat:repo"),
+    ("lock:a", "slot:repo"),
     NAMES,
 ]
 """Few names at a time: then many want the same."""
@@ -338,14 +338,14 @@ def asked(history: AnyHistory, *wanted: dict[str, str]) -> list[Request]:
 
 
 def test_a_granted_waiter_hands_on_what_it_leaves(history: AnyHistory) -> None:
-    seats, lock, both, behind = asked(
+    slots, lock, both, behind = asked(
         history,
-        {"seat:repo": "2/2"},
+        {"slot:repo": "2/2"},
         {"lock:a": "x"},
-        {"seat:repo": "1/2", "lock:a": "x"},
-        {"seat:repo": "1/2"},
+        {"slot:repo": "1/2", "lock:a": "x"},
+        {"slot:repo": "1/2"},
     )
-    history.let_go(seats)
+    history.let_go(slots)
 
     history.expire(lock)
     history.ask(both)

@@ -274,7 +274,7 @@ def test_rubbish_in_the_expectations_hides_no_run(run: Harness, rubbish: str):
 
 def test_a_damaged_run_is_named_as_such(run: Harness):
     begin(run)
-    run.store.redis.hset(run.store.keys.run(run.run_id).place, "B", "rubbish")
+    run.store.redis.hset(run.store.keys.run(run.run_id).descriptor, "B", "rubbish")
 
     with pytest.raises(Unreadable):
         progress(run)

@@ -191,7 +191,7 @@ def test_ten_thousand_todos_of_one_repository_are_looked_through_once():
         run_id="R",
         meta=nothing,
         spec=dict.fromkeys(names, ""),
-        place=dict.fromkeys(names, "0 0 r1 worktree 0"),
+        descriptor=dict.fromkeys(names, "0 0 r1 worktree 0"),
         children=dict(pairwise(names)),
         levels=nothing,
         state=dict.fromkeys(names, "succeeded"),

@@ -337,10 +337,10 @@ DAMAGED: Mapping[str, Callable[[Harness, Any], object]] = {
     "an edge more": lambda run, keys: run.store.redis.hset(keys.children, "B", "C D"),
     "a child that is none": lambda run, keys: run.store.redis.hset(keys.children, "B", "C X"),
     "another repository": lambda run, keys: run.store.redis.hset(
-        keys.place, "B", "1 1 r9 worktree 0 1/1 seat:r9"
+        keys.descriptor, "B", "1 1 r9 worktree 0 1/1 slot:r9"
     ),
     "a todo gone": lambda run, keys: run.store.redis.hdel(keys.spec, "B"),
-    "a place gone": lambda run, keys: run.store.redis.hdel(keys.place, "B"),
+    "a descriptor gone": lambda run, keys: run.store.redis.hdel(keys.descriptor, "B"),
     "another brief": lambda run, keys: run.store.redis.hset(
         keys.meta, "brief", _brief(run, predecessors={"A": []})
     ),

@@ -107,7 +107,7 @@ def test_the_time_of_a_service_counts_from_its_order_and_of_others_from_their_la
     run: Harness, kind: str
 ):
     run.begin({"A": "r1"})
-    place = run.store.keys.run(run.run_id).place
+    place = run.store.keys.run(run.run_id).descriptor
     descriptor = Descriptor.parse(run.store.redis.hget(place, "A"))
     run.store.redis.hset(place, "A", str(replace(descriptor, kind=kind)))
     began = run.take("A")

@@ -183,7 +183,7 @@ REFUSED: Mapping[str, tuple[Callable[[bytes], bytes], type[CoordinationError], s
     "cut in the middle": (lambda text: text[: len(text) // 2], UsageError,
     "an exported run that is cut short"),
     "compressed and cut short": (lambda text: gzip.compress(text)[:-100], UsageError, "cannot be unpacked: "),
-    "another format": (to("coord_run", 2), UsageError, "is of format 2, and this coord reads format 1"),
+    "another format": (to("coord_run", 1), UsageError, "is of format 1, and this coord reads format 2"),
     "a changed header": (to("status", "failed", seal=False), UsageError, CHECKSUM),
     "a changed state": (to("keys", "state", "hash", "B", "succeeded", seal=False), UsageError, CHECKSUM),
     "a changed timer": (to("shared", "timers", "B", 1, seal=False), UsageError, CHECKSUM),

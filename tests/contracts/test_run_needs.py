@@ -1,4 +1,4 @@
-"""Resources and seats that todos share with each other, with other runs and with users of the library."""
+"""Resources and slots that todos share with each other, with other runs and with users of the library."""
 
 from __future__ import annotations
 

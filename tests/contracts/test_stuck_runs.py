@@ -103,7 +103,7 @@ KINDS: dict[str, tuple[Operation, Operation, Operation | None, str]] = {
     ),
     "behind one that has ended": (
         lambda run: run.begin(PAIR | {"C": "r2"}).settle(run.take("C")),
-        *(written("busy", "r1", "C"), None, UNQUEUED),
+        *(written("occupant", "r1", "C"), None, UNQUEUED),
     ),
     "next": (
         begun({"A": "r1", "B": "r2"}, max_parallel=1),

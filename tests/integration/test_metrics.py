@@ -122,7 +122,7 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
             "coord_cache_misses_total{}": 1,
             "coord_cache_evictions_total{}": 0,
             "coord_cache_entries{}": 1,
-            "coord_locks_held{}": 4,  # and the seats of the two runs
+            "coord_locks_held{}": 4,  # and the slots of the two runs
             "coord_resource_capacity{gpu}": 4,
             "coord_resource_used{gpu}": 3,
             "coord_resource_grants_total{gpu}": 1,

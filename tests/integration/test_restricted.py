@@ -129,7 +129,7 @@ def test_all_a_worker_does_to_a_run_can_be_asked_for(site: Site):
     alpha.log(run_id, "A", 1, "a line\n")
     renewed = alpha.renew({f"{run_id} A": grant.fence}, LEASE)
     kept = alpha.checkpoint(grant, "[1]")
-    parked = alpha.park(grant, "a seat", timedelta(seconds=5))
+    parked = alpha.park(grant, "a slot", timedelta(seconds=5))
     site.dispatcher.follow(site.store.fire(run_id, "A"))
     first = granted(alpha, run_id, "A")
     retried = alpha.retry(first, timedelta(0), replace(DONE, outcome=TodoState.FAILED))

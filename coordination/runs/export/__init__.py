@@ -8,7 +8,7 @@
     "keys": {
     "meta": {"hash": {field: value}},
     "ready": {"zset": {member: score}},
-    "owed": {"set": {member: true}},
+    "unsent": {"set": {member: true}},
     "events": {"stream": {id: {field: value}}},
     "log:T1": …, "bundle:r1": …
     },

@@ -34,13 +34,13 @@ from coordination.runs.records import Descriptor, RunStatus
 from coordination.runs.store import RunStore
 from coordination.text import listed
 
-FORMAT = 1
+FORMAT = 2
 PAGE = 1000
 """Number of stream entries that are read at once."""
 STREAMS = 20
 """Number of streams whose first pages are read at once."""
 HASH, ZSET, SET, STREAM = "hash", "zset", "set", "stream"
-KINDS: Mapping[str, str] = {"ready": ZSET, "queued": ZSET, "sent": ZSET, "owed": SET, "events": STREAM}
+KINDS: Mapping[str, str] = {"ready": ZSET, "queued": ZSET, "sent": ZSET, "unsent": SET, "events": STREAM}
 """Name of a run's own key → its kind."""
 OTHERS = HASH
 
@@ -150,7 +150,7 @@ def _header(store: RunStore, run_id: str, moment: Mapping[str, Any]) -> Mapping[
         "graph": meta.get("graph"),
         "coord": version("coord"),
         "exported_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "capacities": _capacities(store, moment["place"].values()),
+        "capacities": _capacities(store, moment["descriptor"].values()),
     }
 
 
@@ -175,7 +175,7 @@ def _keys(
         if entries := moment.get(name):
             yield name, _kind(name), _entries(_kind(name), entries)
     yield from _streams(store, keys, todos)
-    for repo in sorted({Descriptor.parse(descriptor).repo for descriptor in moment["place"].values()}):
+    for repo in sorted({Descriptor.parse(descriptor).repo for descriptor in moment["descriptor"].values()}):
         if fields := store.redis.hkeys(keys.bundle(repo)):
             yield _name(keys.bundle(repo), keys), HASH, _bundle(store, keys.bundle(repo), sorted(fields))
 

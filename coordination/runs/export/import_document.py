@@ -46,7 +46,7 @@ GZIP = b"\x1f\x8b"
 BEGINNING = re.compile(rb'\s*\{\s*"coord_run"\s*:')
 STREAM_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 RESOURCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
-NEEDED = ("meta", "state", "place", "facts")
+NEEDED = ("meta", "state", "descriptor", "facts")
 FENCES = (" fence", " settled_by", " intent")
 LARGEST_FENCE = 9_000_000_000_000_000
 """Greatest fence. Steps count in doubles: beyond 2^53 no fence would be newer than another."""
@@ -145,7 +145,7 @@ def read_document(data: bytes, name: str, largest: int = LARGEST) -> RunDocument
             raise _damaged(name, problem)
     except (ValidationError, ValueError, LookupError) as error:
         raise _damaged(name, str(error).splitlines()[0]) from error
-    descriptors, children, spec = (received.hash(key) for key in ("place", "children", "spec"))
+    descriptors, children, spec = (received.hash(key) for key in ("descriptor", "children", "spec"))
     refuse_damaged(received.run_id, received.meta, descriptors, children, spec)
     _refuse_running(received)
     return received
@@ -228,7 +228,7 @@ def _problems(run: RunDocument) -> Iterator[str]:
             yield f"{key} is not a key of a run, or has another type"
         yield from (f"{key} has an invalid value" for _ in _misfits(*next(iter(content.items()))))
     todos = run.hash("state")
-    if not (todos.keys() == run.hash("place").keys() >= run.timers.keys()):
+    if not (todos.keys() == run.hash("descriptor").keys() >= run.timers.keys()):
         yield "its todos are not the same everywhere"
     yield from _odd_figures(run)
     json.dumps(run.keys, ensure_ascii=False).encode()  # half a surrogate cannot be sent to Redis
@@ -249,7 +249,7 @@ def _odd_figures(run: RunDocument) -> Iterator[str]:
 def _kinds(run: RunDocument) -> Mapping[str, str]:
     own = {key.rpartition(":")[2]: KINDS.get(key.rpartition(":")[2], OTHERS) for key in RunKeys("run").own}
     logs = {f"log:{todo}": STREAM for todo in run.hash("state")}
-    repos = {Descriptor.parse(descriptor).repo for descriptor in run.hash("place").values()}
+    repos = {Descriptor.parse(descriptor).repo for descriptor in run.hash("descriptor").values()}
     return own | logs | {f"bundle:{repo}": HASH for repo in repos}
 
 
@@ -349,7 +349,7 @@ def adopt(store: RunStore, run: RunDocument, actor: str, check: Callable[[], obj
 
 def _keep_commits(store: RunStore, run: RunDocument) -> None:
     """Record the commits of completed todos for `submission/refusals.py`, where no newer one is known."""
-    facts, descriptors = run.hash("facts"), run.hash("place")
+    facts, descriptors = run.hash("facts"), run.hash("descriptor")
     with store.redis.pipeline(transaction=False) as pipeline:
         for todo, state in run.hash("state").items():
             commit = facts.get(f"{todo} commit")

@@ -95,7 +95,7 @@ def forget(store: RunStore, run_id: str) -> None:
     forget_logs(store, run_id)
     forget_bundles(store, run_id)
     forget_contexts(store, run_id)
-    last, file = [keys.meta, keys.place], store.redis.hget(keys.meta, FILE)
+    last, file = [keys.meta, keys.descriptor], store.redis.hget(keys.meta, FILE)
     plan = store.redis.hget(keys.meta, "plan_id") or ""
     _unlink(store, [key for key in keys.own if key not in last])
     with store.redis.pipeline(transaction=True) as pipeline:
@@ -112,25 +112,25 @@ def forget_requests(store: RunStore, run_id: str) -> None:
     """Release the locks and requests of a run's todos: they remain if its records were lost without its
     steps.
     """
-    todos = store.redis.hkeys(store.keys.run(run_id).place)
+    todos = store.redis.hkeys(store.keys.run(run_id).descriptor)
     for start in range(0, len(todos), UNLINKED_AT_ONCE):
         store.give_back(member(run_id, todo) for todo in todos[start : start + UNLINKED_AT_ONCE])
 
 
 def forget_logs(store: RunStore, run_id: str) -> None:
     keys = store.keys.run(run_id)
-    _unlink(store, [keys.log(todo) for todo in store.redis.hkeys(keys.place)])
+    _unlink(store, [keys.log(todo) for todo in store.redis.hkeys(keys.descriptor)])
 
 
 def forget_contexts(store: RunStore, run_id: str) -> None:
     """Delete the context values that the run's todos have shared."""
-    store.drop_contexts(of_run(run_id, store.redis.hkeys(store.keys.run(run_id).place)))
+    store.drop_contexts(of_run(run_id, store.redis.hkeys(store.keys.run(run_id).descriptor)))
 
 
 def forget_bundles(store: RunStore, run_id: str) -> None:
     """Delete the bundles of commits that were transferred between hosts."""
     keys = store.keys.run(run_id)
-    repos = {Descriptor.parse(place).repo for place in store.redis.hvals(keys.place)}
+    repos = {Descriptor.parse(text).repo for text in store.redis.hvals(keys.descriptor)}
     _unlink(store, [keys.bundle(repo) for repo in sorted(repos)])
 
 

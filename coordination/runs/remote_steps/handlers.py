@@ -385,7 +385,7 @@ class StepHandlers:
 def delivery_of(store: RunStore, run_id: str, todo_id: str) -> Delivery:
     """Return the part of a todo's message that the join of its level needs."""
     redis, keys = store.redis, store.keys.run(run_id)
-    descriptor = Descriptor.parse(redis.hget(keys.place, todo_id))
+    descriptor = Descriptor.parse(redis.hget(keys.descriptor, todo_id))
     attempt, index = redis.hmget(keys.facts, [f"{todo_id} attempt", f"{todo_id} index"])
     size = redis.hget(keys.meta, f"size.{descriptor.level}")
     level = str(descriptor.level)

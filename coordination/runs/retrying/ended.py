@@ -19,7 +19,7 @@ class EndedRun:
     run_id: str
     meta: Mapping[str, str]
     spec: Mapping[str, str]
-    place: Mapping[str, str]
+    descriptor: Mapping[str, str]
     children: Mapping[str, str]
     levels: Mapping[str, str]
     state: Mapping[str, str]
@@ -60,13 +60,24 @@ class EndedRun:
         return int(facts.get("was_fence") or facts["fence"])
 
     def repo_of(self, todo: str) -> str:
-        return Descriptor.parse(self.place[todo]).repo
+        return Descriptor.parse(self.descriptor[todo]).repo
 
 
 def read(store: RunStore, run_id: str) -> EndedRun:
     """Return the ended run. Raise Conflict if it has not ended, was retried, or is not what was submitted."""
     keys = store.keys.run(run_id)
-    names = ("meta", "spec", "place", "children", "levels", "state", "tips", "output", "checkpoint", "facts")
+    names = (
+        "meta",
+        "spec",
+        "descriptor",
+        "children",
+        "levels",
+        "state",
+        "tips",
+        "output",
+        "checkpoint",
+        "facts",
+    )
     with store.redis.pipeline(transaction=True) as pipeline:
         for name in names:
             pipeline.hgetall(getattr(keys, name))
@@ -79,7 +90,7 @@ def read(store: RunStore, run_id: str) -> EndedRun:
         raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
     ended = EndedRun(run_id=run_id, facts=facts, **found)
     refuse_again(store, ended)
-    refuse_damaged(run_id, ended.meta, ended.place, ended.children, ended.spec)
+    refuse_damaged(run_id, ended.meta, ended.descriptor, ended.children, ended.spec)
     return ended
 
 

@@ -260,7 +260,7 @@ def _carried(retry: RetryPlan, todo: str) -> CarriedTodo:
     old = retry.ended
     facts: Facts = old.facts[todo]
     if todo not in old.spec:  # blocked from outside of the plan
-        return CarriedTodo(state=TodoState(old.state[todo]), facts=facts, place=old.place[todo])
+        return CarriedTodo(state=TodoState(old.state[todo]), facts=facts, descriptor=old.descriptor[todo])
     state = TodoState(old.state[todo])
     if todo in retry.by_hand:
         state, facts = TodoState.SUCCEEDED, {**BY_HAND, **_begun(old, todo)}
@@ -273,7 +273,7 @@ def _carried(retry: RetryPlan, todo: str) -> CarriedTodo:
 def _decisions(store: RunStore, retry: RetryPlan) -> dict[str, str]:
     """Return the signed operations by which persons settled todos that are carried over."""
     old = retry.ended
-    by_hand = [todo for todo in retry.carried if Descriptor.parse(old.place[todo]).kind == MANUAL]
+    by_hand = [todo for todo in retry.carried if Descriptor.parse(old.descriptor[todo]).kind == MANUAL]
     kinds = (OperationKind.APPROVE, OperationKind.COMPLETE)
     fields = [operation_field(kind, todo) for todo in by_hand for kind in kinds]
     texts = store.signed(old.run_id, fields) if fields else []

@@ -36,7 +36,7 @@ class CarriedTodo:
     facts: Facts
     spec: TodoSpec | None = None
     """None for a todo that is blocked from outside of the plan."""
-    place: str = ""
+    descriptor: str = ""
     """Its descriptor, if it has no spec."""
     state: TodoState = TodoState.SUCCEEDED
     output: str = ""

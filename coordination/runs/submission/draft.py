@@ -136,7 +136,7 @@ class RunDraft:
         self,
         name: str,
         state: TodoState,
-        place: str,
+        descriptor: str,
         facts: Mapping[str, str | int],
         *,
         spec: str = "",
@@ -145,7 +145,7 @@ class RunDraft:
     ) -> None:
         keys = self.keys
         self._put(keys.state, name, state)
-        self._put(keys.place, name, place)
+        self._put(keys.descriptor, name, descriptor)
         for fact, value in facts.items():
             self._put(keys.facts, f"{name} {fact}", value)
         if spec:  # it may be executed

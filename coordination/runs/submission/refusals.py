@@ -306,7 +306,7 @@ def _unfinished_in(store: RunStore, run_id: str, status: RunStatus, todos: list[
     if not todos:
         return
     keys = store.keys.run(run_id)
-    states, descriptors = store.redis.hmget(keys.state, todos), store.redis.hmget(keys.place, todos)
+    states, descriptors = store.redis.hmget(keys.state, todos), store.redis.hmget(keys.descriptor, todos)
     for todo, state, descriptor in zip(todos, states, descriptors, strict=True):
         if state is None or Descriptor.parse(descriptor).repo == MILESTONE_REPO:
             continue

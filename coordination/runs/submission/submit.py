@@ -222,7 +222,7 @@ def submission_of(
         name: CarriedTodo(
             state=TodoState.SKIPPED,
             facts={"attempt": 0, "error": f"blocked by {graph.blocked[name]}"},
-            place=f"0 0 {todo.repo} {todo.workspace} 0",
+            descriptor=f"0 0 {todo.repo} {todo.workspace} 0",
         )
         for name, todo in graph.blocked_todos.items()
     }
@@ -264,12 +264,12 @@ def submit(store: RunStore, submission: Submission, signing: Signing | None = No
         else:
             state, pending, ahead = beginning.todos[name].state, 0, "0"
             facts = {**beginning.todos[name].facts}
-        place = descriptor_of(spec, ahead, submission.depth[name])
+        descriptor = descriptor_of(spec, ahead, submission.depth[name])
         text = spec.model_dump_json(exclude_defaults=True)
-        draft.todo(name, state, place, facts, spec=text, children=after[name], pending=pending)
+        draft.todo(name, state, descriptor, facts, spec=text, children=after[name], pending=pending)
     for name, carried in beginning.todos.items():
         if carried.spec is None:
-            draft.todo(name, carried.state, carried.place, carried.facts)
+            draft.todo(name, carried.state, carried.descriptor, carried.facts)
     draft.set(draft.keys.tips, beginning.tips)
     draft.set(draft.keys.output, {name: one.output for name, one in beginning.todos.items() if one.output})
     draft.set(draft.keys.checkpoint, beginning.checkpoints)

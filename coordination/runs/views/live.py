@@ -403,7 +403,7 @@ def _read_waits(
         for run_id, todo in pairs:
             own = keys.run(run_id)
             pipeline.hget(own.state, todo)
-            pipeline.hget(own.place, todo)
+            pipeline.hget(own.descriptor, todo)
             pipeline.hget(own.meta, "status")
             pipeline.hmget(own.facts, [f"{todo} {fact}" for fact in WAITING_FACTS])
         answers = iter(pipeline.execute())

@@ -12,7 +12,7 @@ from typing import Any
 
 from redis import Redis
 
-from coordination.backend.keys import SEAT, Keys, RunKeys
+from coordination.backend.keys import SLOT, Keys, RunKeys
 from coordination.errors import NotFound, Unreadable
 from coordination.events.records import Event, place
 from coordination.events.stream import EventStream
@@ -98,14 +98,14 @@ class LiveCountReader:
         )
 
     def _seat_waits(self, names: Iterable[str]) -> Counts:
-        seats = [name for name in names if name.startswith(SEAT)]
+        slots = [name for name in names if name.startswith(SLOT)]
         with self._redis.pipeline(transaction=False) as pipeline:
-            for name in seats:
+            for name in slots:
                 pipeline.zcard(self._keys.locks.queue(name))
             lengths = pipeline.execute()
         waits: Counter[str] = Counter()
-        for name, length in zip(seats, lengths, strict=True):
-            waits[name.removeprefix(SEAT).partition(":")[0]] += length
+        for name, length in zip(slots, lengths, strict=True):
+            waits[name.removeprefix(SLOT).partition(":")[0]] += length
         return +waits
 
     def _of_runs(self, live: Iterable[str]) -> tuple[Counts, Counts, set[Queue]]:
@@ -119,7 +119,7 @@ class LiveCountReader:
             keys = self._keys.run(run_id)
             with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.hmget(keys.meta, ["status", *COUNTS])
-                pipeline.hkeys(keys.busy)
+                pipeline.hkeys(keys.occupant)
                 (status, *counts), busy = pipeline.execute()
             if status in LIVE:  # it may have ended since it was listed
                 runs[status] += 1

@@ -100,7 +100,7 @@ class ProgressReader:
         keys = self._keys.run(self._run_id)
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hmget(keys.meta, "brief", "max_parallel")
-            pipeline.hgetall(keys.place)
+            pipeline.hgetall(keys.descriptor)
             pipeline.hgetall(self._keys.locks.capacities)
             (brief_json, max_parallel), descriptors, capacities = pipeline.execute()
         brief = RunBrief.model_validate_json(brief_json)

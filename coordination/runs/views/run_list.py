@@ -132,12 +132,12 @@ def _having(redis: Redis, keys: Keys, runs: Sequence[str], acts_on: ActsOn) -> I
         yield from runs
         return
     for run_id in runs:
-        place = keys.run(run_id).place
+        descriptor = keys.run(run_id).descriptor
         with suppress(ResponseError, ValueError):  # damaged
             if acts_on.todo is not None:
-                found = redis.hexists(place, acts_on.todo)
+                found = redis.hexists(descriptor, acts_on.todo)
             else:
-                kinds = {Descriptor.parse(text).kind.partition(":")[0] for text in redis.hvals(place)}
+                kinds = {Descriptor.parse(text).kind.partition(":")[0] for text in redis.hvals(descriptor)}
                 found = acts_on.action in kinds
             if found:
                 yield run_id

@@ -253,7 +253,7 @@ class RunReader:
         names = [f"{todo_id} {fact}" for fact in wanted]
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hget(keys.state, todo_id)
-            pipeline.hget(keys.place, todo_id)
+            pipeline.hget(keys.descriptor, todo_id)
             pipeline.hmget(keys.facts, names)
             state, descriptor, values = pipeline.execute()
         facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}

@@ -143,7 +143,7 @@ RawRecords = Sequence[Mapping[str, str]]
 
 def raw_records(redis: Redis, keys: RunKeys) -> RawRecords:
     with redis.pipeline(transaction=False) as pipeline:
-        for key in (keys.state, keys.place, keys.facts, keys.output):
+        for key in (keys.state, keys.descriptor, keys.facts, keys.output):
             pipeline.hgetall(key)
         found: RawRecords = pipeline.execute()
     return found
@@ -154,7 +154,7 @@ def raw_records_of(redis: Redis, keys: RunKeys, todos: Iterable[str]) -> RawReco
     names = list(todos)
     fields_of = {
         keys.state: names,
-        keys.place: names,
+        keys.descriptor: names,
         keys.facts: [f"{todo} {fact}" for todo in names for fact in FACTS],
     }
     with redis.pipeline(transaction=False) as pipeline:

@@ -13,7 +13,7 @@ State = tuple[int, ...]
 
 
 def slot(repo: str) -> frozenset[str]:
-    return frozenset({f"seat:{repo}"})
+    return frozenset({f"slot:{repo}"})
 
 
 def landing(repos: Sequence[str], *, barrier_has_slot: bool = False, one_by_one: bool = False) -> list[Step]:

@@ -25,7 +25,7 @@ end
 -- of repositories belong to todos.
 local function announce_name(word, name, id)
   local noun = string.match(name, '^(%l+):')
-  if noun ~= 'seat' then announce_if_asked(noun .. '.' .. word, name, 'request', id) end
+  if noun ~= 'slot' then announce_if_asked(noun .. '.' .. word, name, 'request', id) end
 end
 
 local function announce_names(word, request)

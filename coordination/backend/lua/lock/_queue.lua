@@ -121,7 +121,7 @@ local function offer_names(names)
         for _, want in ipairs(request.wants) do
           if want.name ~= name then names[#names + 1] = want.name end
         end
-      elseif request and request.kind == 'todo' and string.sub(name, 1, 5) == 'seat:'
+      elseif request and request.kind == 'todo' and string.sub(name, 1, 5) == 'slot:'
         and not includes(in_way, name) then
         -- The repository is free for the todo, but a resource is not: other todos work there meanwhile.
         call('ZREM', queue, id)

@@ -86,7 +86,7 @@ do
     for i, name in ipairs(names) do
       local kind, what = kind_of(name)
       if kind == 'land' then what = 'land ' .. what end
-      words[i] = (kind == 'seat' and slot_text or resource_text)(what, want_for(request, name))
+      words[i] = (kind == 'slot' and slot_text or resource_text)(what, want_for(request, name))
     end
     return table.concat(words, ' and ')
   end
@@ -94,7 +94,7 @@ end
 
 local function has_slot(names)
   for _, name in ipairs(names) do
-    if kind_of(name) == 'seat' then return true end
+    if kind_of(name) == 'slot' then return true end
   end
   return false
 end

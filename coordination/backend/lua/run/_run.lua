@@ -6,7 +6,7 @@
 
 -- State of one call, assigned only by `begin_run`.
 -- keys of the run, in the order of RunKeys.own
-local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded,
+local meta, spec, descriptor, children, levels, state, facts, pending, opened, ready, queued, occupant, unsent, stranded,
   sent, tips, output, checkpoint, parents, behind, posted, events, results
 local runs, live, leases, holders, stops, timers, counters -- keys of all runs, in the order of Keys.step
 local OWN, SHARED = 24, 8
@@ -19,7 +19,7 @@ local budget -- number of todos that this call may still end or queue
 local PIECE, SCAN_LIMIT = 300, 10000
 
 local function begin_run(keys, args)
-  meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded,
+  meta, spec, descriptor, children, levels, state, facts, pending, opened, ready, queued, occupant, unsent, stranded,
     sent, tips, output, checkpoint, parents, behind, posted, events, results = unpack(keys, 1, OWN)
   runs, live, leases, holders, stops, timers, counters, head = unpack(keys, OWN + 1, OWN + SHARED)
   run, sends = args[1], {}
@@ -153,7 +153,7 @@ local function place_of(todo) -- a descriptor never changes
   local places = memo.places
   if places[todo] then return places[todo] end
   local order, level, repo, kind, priority, wants =
-    string.match(call('HGET', place, todo), '^(%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$')
+    string.match(call('HGET', descriptor, todo), '^(%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$')
   places[todo] = {
     order = tonumber(order), level = level, repo = repo, kind = kind, priority = priority, wants = wants,
     -- todos of one lane are executed one at a time: services write nothing, so each has its own

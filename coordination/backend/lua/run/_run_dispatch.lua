@@ -15,7 +15,7 @@ local function delivery(todo)
   return { todo, attempt, p.repo, host or '', p.level, index or '0', size or '0' }
 end
 
--- A run executes the todos of one lane, which is their repository, one at a time. `busy` names the todo that
+-- A run executes the todos of one lane, which is their repository, one at a time. `occupant` names the todo that
 -- the lane is reserved for; until that one is dispatched, a more urgent one can replace it. The others are
 -- in `queued`.
 local function turn_of(todo, p) return tonumber(fact(todo, 'turn') or p.order) end
@@ -24,7 +24,7 @@ local function queue_key(p, todo)
 end
 
 local function keep_for(p, todo, turn)
-  call('HSET', busy, p.lane, todo)
+  call('HSET', occupant, p.lane, todo)
   call('ZADD', ready, turn, todo)
 end
 
@@ -32,7 +32,7 @@ local function queue_up(todo, p)
   move(todo, 'ready')
   local turn = string.format('%.5f', now - BEGINNING_MS + p.order)
   note(todo, 'turn', turn)
-  local first = call('HGET', busy, p.lane)
+  local first = call('HGET', occupant, p.lane)
   local its_turn = first and call('ZSCORE', ready, first)
   if not first then
     keep_for(p, todo, turn)
@@ -86,9 +86,9 @@ local function waits_for_person(todo)
 end
 
 local function release_repo(p, todo)
-  if call('HGET', busy, p.lane) ~= todo then return end
+  if call('HGET', occupant, p.lane) ~= todo then return end
   local following = call('ZRANGEBYLEX', queued, '[' .. p.lane .. '|', '(' .. p.lane .. '}', 'LIMIT', 0, 1)[1]
-  if not following then return call('HDEL', busy, p.lane) end
+  if not following then return call('HDEL', occupant, p.lane) end
   call('ZREM', queued, following)
   local next_todo = string.match(following, '^[^|]*|[^|]*|(.*)$')
   keep_for(p, next_todo, turn_of(next_todo, p))
@@ -134,7 +134,7 @@ local function dispatch_ready()
     call('HINCRBY', meta, 'active', 1)
     call('ZADD', sent, now, todo)
     local has_none = tonumber(place_of(todo).level) > tonumber(level) or status == 'rolling_back'
-    if call('SREM', owed, todo) == 1 or has_none then send(todo) end
+    if call('SREM', unsent, todo) == 1 or has_none then send(todo) end
     room = room - 1
   end
 end

@@ -48,7 +48,7 @@ local function end_all_but_running(outcome, why)
   for _, todo in ipairs(call('ZRANGE', sent, 0, -1)) do
     end_unless_running(todo, state_of(todo), outcome, why)
   end
-  call('DEL', ready, queued, busy, owed, stranded)
+  call('DEL', ready, queued, occupant, unsent, stranded)
   call('HDEL', meta, 'opening', 'doomed', 'piece')
   call('HSET', meta, 'ending', '0 ' .. outcome .. ' ' .. why)
   end_some()

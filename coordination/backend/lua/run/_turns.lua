@@ -105,7 +105,7 @@ local function again(todo, counted, delay_ms, why)
   erase(todo, 'held_up')
   erase(todo, 'held_up_limited')
   if why ~= '' then note_of_attempt(todo, 'error', why) end
-  call('SADD', owed, todo)
+  call('SADD', unsent, todo)
   release_repo(p, todo)
   if tonumber(delay_ms) > 0 then
     call('ZADD', timers, now + delay_ms, member(todo))
@@ -119,7 +119,7 @@ end
 
 -- Park the todo without a worker's slot.
 local function park_with_timer(todo, reason, why, delay_ms)
-  call('SADD', owed, todo)
+  call('SADD', unsent, todo)
   call('ZADD', timers, now + delay_ms, member(todo))
   park_outside(todo, reason, why)
 end
@@ -134,7 +134,7 @@ end
 -- Wait until the needs are granted. Other todos of the repository continue, unless they would wait for the
 -- same slot.
 local function await(todo, p, request, names)
-  local reason = kind_of(names[1]) == 'seat' and 'repository' or 'resource'
+  local reason = kind_of(names[1]) == 'slot' and 'repository' or 'resource'
   local delay_ms = math.min(RECHECK_MS, next_expiry(names) or RECHECK_MS)
   park_with_timer(todo, reason, obstacles(request, names), delay_ms)
   if not has_slot(names) then release_repo(p, todo) end

@@ -22,7 +22,7 @@ if timeout_ms then call('ZADD', timers, now + timeout_ms, member('')) end -- cou
 local all = call('HGETALL', state)
 for i = 1, #all, 2 do -- under `levels` messages were sent with a chord that does not exist here
   local at = all[i + 1]
-  if at == 'ready' or at == 'parked' or at == 'retrying' then call('SADD', owed, all[i]) end
+  if at == 'ready' or at == 'parked' or at == 'retrying' then call('SADD', unsent, all[i]) end
 end
 emit_of_run('run.imported', who)
 return reply('adopted')

@@ -49,9 +49,9 @@ if attempt ~= its_attempt then return reply('stale') end
 if at == 'running' then return reply('taken') end
 
 if at == 'ready' or at == 'parked' then
-  call('SADD', owed, todo)
+  call('SADD', unsent, todo)
   if at == 'ready' then
-    local first = call('HGET', busy, p.lane)
+    local first = call('HGET', occupant, p.lane)
     local other_first = first ~= todo and first
     wait_for(todo, 'repository',
       other_first and ('repository ' .. p.repo .. ', where ' .. first .. ' comes first') or 'its turn')
@@ -64,7 +64,7 @@ if at ~= 'dispatched' then return reply('stale') end
 local status, pinned = unpack(call('HMGET', meta, 'status', 'host.' .. p.repo))
 if not goes_on(status) then -- paused: it returns to the head of its repository
   release_all(todo, p)
-  call('SADD', owed, todo)
+  call('SADD', unsent, todo)
   call('ZADD', ready, turn_of(todo, p), todo)
   wait_for(todo, 'paused', 'the run is paused: coord run resume ' .. run)
   move(todo, 'parked')

@@ -39,7 +39,7 @@ local function put_back(first)
   local listed = call('ZREM', ready, first) == 1
   if was == 'dispatched' then
     release_worker(first, p)
-    call('SADD', owed, first)
+    call('SADD', unsent, first)
     move(first, 'ready')
   end
   if listed or was == 'dispatched' then call('ZADD', queued, 0, queue_key(place_of(first), first)) end
@@ -49,7 +49,7 @@ end
 local function can_start()
   local full = max_parallel ~= '0' and tonumber(active) >= tonumber(max_parallel)
   if full or not goes_on(status) then return false end
-  local first = call('HGET', busy, p.lane)
+  local first = call('HGET', occupant, p.lane)
   return not first or first == todo or put_back(first)
 end
 
@@ -84,7 +84,7 @@ if request and not offered then give_back(id) end -- to one that can use it now;
 if offered then
   move(todo, 'ready')
   keep_for(p, todo, FIRST)
-elseif call('HGET', busy, p.lane) == todo then -- it was parked: the repository was reserved for it
+elseif call('HGET', occupant, p.lane) == todo then -- it was parked: the repository was reserved for it
   move(todo, 'ready')
   keep_for(p, todo, turn_of(todo, p))
 else

@@ -13,9 +13,9 @@ for _, todo in ipairs(overdue) do
 end
 if #overdue > 0 and call('HGET', meta, 'level') ~= '-1' then
   -- The other messages of a lost chord are lost too: later todos need not wait for a check each.
-  for _, todo in ipairs(call('ZRANGE', ready, 0, -1)) do call('SADD', owed, todo) end
+  for _, todo in ipairs(call('ZRANGE', ready, 0, -1)) do call('SADD', unsent, todo) end
   for _, place in ipairs(call('ZRANGE', queued, 0, -1)) do
-    call('SADD', owed, (string.match(place, '^[^|]*|[^|]*|(.*)$')))
+    call('SADD', unsent, (string.match(place, '^[^|]*|[^|]*|(.*)$')))
   end
 end
 return reply('sent')

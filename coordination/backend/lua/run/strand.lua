@@ -33,14 +33,14 @@ end
 local function is_overdue(todo, host) return host or now - tonumber(fact(todo, 'since')) >= RECHECK_MS end
 
 local word = 'served'
-local kept = call('HGETALL', busy)
+local kept = call('HGETALL', occupant)
 for i = 1, #kept, 2 do
   local lane, todo = kept[i], kept[i + 1]
   local repo = place_of(todo).repo
   local fit, host = served(repo)
   if not fit and state_of(todo) == 'dispatched' and is_overdue(todo, host) then
     release_all(todo, place_of(todo))
-    call('SADD', owed, todo)
+    call('SADD', unsent, todo)
     call('HSET', stranded, lane, todo)
     park_outside(todo, 'worker', missing(todo, repo, host))
     word = 'stranded'

@@ -19,7 +19,7 @@ local function has_timer(todo) return call('ZSCORE', timers, member(todo)) end
 local function place_in_line(todo, p)
   if call('ZSCORE', ready, todo) then return 'next' end
   if not call('ZSCORE', queued, queue_key(p, todo)) then return nil end
-  local first = call('HGET', busy, p.lane)
+  local first = call('HGET', occupant, p.lane)
   return first ~= todo and is_open(first) and 'behind' or nil
 end
 
