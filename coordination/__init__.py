@@ -34,7 +34,7 @@
 | `durations` `processes` `disk` | milliseconds, deadlines; identity of processes; free space |
 | `text` `environment` | sentences, suggestions, regular expressions of users; environment variables |
 | `declared` `operation_index` | declarations of operations; their names |
-| `frozen` | the base of records |
+| `frozen` `states` | the base of records; tones and words of states |
 
 Exported names are imported on first use, so that commands start in 90 ms.
 """

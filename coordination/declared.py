@@ -30,6 +30,8 @@ from importlib import import_module
 from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from coordination.states import Tone
+
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -169,11 +171,10 @@ def data_of(result: Any) -> Any:
 
 
 class Cell(NamedTuple):
-    """A value in a table, with its style."""
+    """A value in a table, with its tone."""
 
     text: object
-    style: str = ""
-    """Any of: bold, dim, a colour."""
+    tone: Tone = Tone.NEUTRAL
 
 
 @dataclass(frozen=True)

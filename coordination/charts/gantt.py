@@ -26,6 +26,7 @@ from coordination.runs.views.timeline import (
     timeline,
     timeline_critical_path,
 )
+from coordination.states import WAITED_FOR, Tone, tone_of, words_of
 from coordination.text import counted
 
 MOST_TICKS = 12
@@ -44,21 +45,6 @@ IN_A_LINE = 4
 """Number of causes that fit into one line of the legend."""
 LANES = 60
 """Greatest number of waiting todos drawn per repository; further ones count in the sums only."""
-LABELS = {
-    WaitReason.REPOSITORY: "its repository",
-    WaitReason.SLOT: "a slot",
-    WaitReason.RESOURCE: "a resource",
-    WaitReason.TIMER: "the next attempt",
-    WaitReason.PERSON: "a person",
-    WaitReason.BREAKER: "a circuit breaker",
-    WaitReason.PAUSED: "the paused run",
-    WaitReason.WORKER: "a worker",
-    WaitReason.TROUBLE: "its machine to recover",
-    WaitReason.BASE: "its base branch",
-    WaitReason.REQUEST: "its pull request",
-    WaitReason.DISCONNECTED: "its repository to be connected",
-    WaitReason.SERVICE: "its service to come up",
-}
 COLOURS = {
     WaitReason.REPOSITORY: "#94a3b8",
     WaitReason.SLOT: "#eab308",
@@ -137,11 +123,11 @@ def _subtitle(run: RunView, line: Timeline) -> str:
     began = datetime.fromtimestamp(line.start_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     in_all = _took((line.end_ms - line.start_ms) / 1000)
     state = (
-        f"{run.status} by {run.strategy} in {in_all}"
+        f"{words_of(run.status)} by {run.strategy} in {in_all}"
         if run.status.ended
-        else f"{run.status} by {run.strategy} for {in_all}"
+        else f"{words_of(run.status)} by {run.strategy} for {in_all}"
     )
-    text = f"{counted(len(run.todos), 'todo')} · {state.replace('_', ' ')} · began {began}"
+    text = f"{counted(len(run.todos), 'todo')} · {state} · began {began}"
     return text if line.whole else f"{text} · earlier events are deleted"
 
 
@@ -206,7 +192,7 @@ def _bar(work: Work, band: _Band, x: Callable[[float], float], todo: TodoView | 
     top = band.top + PAD
     frame = svg.element(
         "rect", x=left, y=top, width=width, height=BAR, rx=min(3.0, width / 3),
-        class_=f"{_class(work, todo)} path" if bold else _class(work, todo),
+        class_=f"{_tone(work, todo)} path" if bold else _tone(work, todo),
     )  # fmt: skip
     name = _name(work)
     label = svg.fitted(name, width - 6, 10)
@@ -216,10 +202,10 @@ def _bar(work: Work, band: _Band, x: Callable[[float], float], todo: TodoView | 
     return svg.element("g", svg.hover(_of_work(work, todo, name)), frame, *drawn)
 
 
-def _class(work: Work, todo: TodoView | None) -> str:
+def _tone(work: Work, todo: TodoView | None) -> Tone:
     if work.undo:
-        return "bad" if work.outcome == TodoState.COMPENSATION_FAILED else "back"
-    return svg.CLASS_OF.get(_ending(work, todo), "bad")
+        return Tone.BAD if work.outcome == TodoState.COMPENSATION_FAILED else Tone.BACK
+    return tone_of(_ending(work, todo))
 
 
 def _ending(work: Work, todo: TodoView | None) -> str:
@@ -232,7 +218,7 @@ def _ending(work: Work, todo: TodoView | None) -> str:
 
 
 def _of_work(work: Work, todo: TodoView | None, name: str) -> str:
-    outcome = _ending(work, todo).replace("_", " ") + (", restarted" if work.outcome in BEGUN_AGAIN else "")
+    outcome = words_of(_ending(work, todo)) + (", restarted" if work.outcome in BEGUN_AGAIN else "")
     lines = [name, f"{outcome} · {_took((work.end_ms - work.start_ms) / 1000)}"]
     if todo is not None and todo.worker and work.attempt == todo.attempt:
         lines.append(f"by {todo.worker}")
@@ -246,7 +232,7 @@ def _strip(wait: Wait, band: _Band, lane: int, x: Callable[[float], float]) -> s
     width = max(1.0, x(wait.end_ms) - left)
     hover = (
         f"{wait.todo} waited {_took((wait.end_ms - wait.start_ms) / 1000)} for "
-        f"{wait.waits_for or LABELS[wait.reason]}"
+        f"{wait.waits_for or WAITED_FOR[wait.reason]}"
     )
     return svg.element(
         "rect", svg.hover(hover), x=left, y=top, width=width, height=STRIP, fill=COLOURS[wait.reason]
@@ -257,8 +243,8 @@ def _legend(
     line: Timeline, bands: Sequence[_Band], todos: Mapping[str, TodoView], path: bool, y: float
 ) -> Iterator[str]:
     x = float(PAD * 4)
-    for state, class_ in _states(bands, todos):
-        yield svg.element("rect", x=x, y=y - 10, width=16, height=12, rx=2, class_=class_)
+    for state, tone in _states(bands, todos):
+        yield svg.element("rect", x=x, y=y - 10, width=16, height=12, rx=2, class_=tone)
         yield svg.text(state, x + 22, y, "s out")
         x += 22 + svg.width_of(state, 11) + 20
     if path:
@@ -266,7 +252,7 @@ def _legend(
         yield svg.text("critical path", x + 22, y, "s out")
     x, y = float(PAD * 4), y + 22
     for reason, waited_s in line.waited_s().items():
-        label = f"waited for {LABELS[reason]}: {_took(waited_s)} in all"
+        label = f"waited for {WAITED_FOR[reason]}: {_took(waited_s)} in all"
         if x + 22 + svg.width_of(label, 11) > LEFT + PLOT + RIGHT:
             x, y = float(PAD * 4), y + 18
         yield svg.element("rect", x=x, y=y - 6, width=16, height=STRIP, fill=COLOURS[reason])
@@ -274,13 +260,13 @@ def _legend(
         x += 22 + svg.width_of(label, 11) + 20
 
 
-def _states(bands: Iterable[_Band], todos: Mapping[str, TodoView]) -> Iterator[tuple[str, str]]:
-    found: dict[str, str] = {}
+def _states(bands: Iterable[_Band], todos: Mapping[str, TodoView]) -> Iterator[tuple[str, Tone]]:
+    found: dict[str, Tone] = {}
     for work in (work for band in bands for work in band.work):
         todo = todos.get(work.todo)
         state = "undone" if work.undo else _ending(work, todo)
-        found.setdefault(state, _class(work, todo))
-    return iter((state.replace("_", " "), class_) for state, class_ in found.items())
+        found.setdefault(state, _tone(work, todo))
+    return iter((words_of(state), tone) for state, tone in found.items())
 
 
 def _name(work: Work) -> str:

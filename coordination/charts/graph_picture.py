@@ -18,6 +18,7 @@ from itertools import pairwise
 
 from coordination.charts import svg
 from coordination.planner.paths import redundant_edges
+from coordination.states import tone_of, words_of
 
 SWEEPS = 8
 BEND_HEIGHT = 10
@@ -365,7 +366,7 @@ def _box(plan: _Plan, picture: Picture, name: str, *, large: bool) -> str:
     y, bold = middle - size.height / 2, name in set(picture.critical)
     frame = svg.element(
         "rect", x=x, y=y, width=size.width, height=size.height, rx=5 if large else 3,
-        class_=f"{svg.CLASS_OF[box.state]} path" if bold else svg.CLASS_OF[box.state],
+        class_=f"{tone_of(box.state)} path" if bold else tone_of(box.state),
         stroke_dasharray="5 3" if box.dashed else None,
     )  # fmt: skip
     if large:
@@ -388,10 +389,10 @@ def _legend(picture: Picture, y: float) -> Iterator[str]:
     for state in states:
         dashed = all(box.dashed for box in picture.boxes.values() if box.state == state)
         yield svg.element(
-            "rect", x=x, y=y - 10, width=16, height=12, rx=2, class_=svg.CLASS_OF[state],
+            "rect", x=x, y=y - 10, width=16, height=12, rx=2, class_=tone_of(state),
             stroke_dasharray="4 2" if dashed else None
         )  # fmt: skip
-        yield svg.text(words := state.replace("_", " "), x + 22, y, "s out")
+        yield svg.text(words := words_of(state), x + 22, y, "s out")
         x += 22 + svg.width_of(words, 11) + 22
     if len(picture.critical) > 1:
         yield svg.element("path", d=f"M{x:.1f},{y - 4:.1f} h24", class_="way")

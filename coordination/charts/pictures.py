@@ -16,6 +16,7 @@ from coordination.planner import paths
 from coordination.planner.gates import MILESTONE_REPO, is_milestone
 from coordination.planner.graph import PlanGraph, state_of
 from coordination.runs.views.records import RunView, TodoView
+from coordination.states import words_of
 from coordination.text import counted, format_hours, listed
 
 ACTIVE = (TodoStatus.IN_PROGRESS, TodoStatus.BLOCKED)
@@ -61,7 +62,7 @@ def _todo_box(graph: PlanGraph, name: str, todo: Todo) -> Box:
     where = "a milestone" if is_milestone(todo) else todo.repo
     lines = [
         f"{name}  {todo.task}",
-        " · ".join(filter(None, (where, state.value.replace("_", " "), f"{hours}{source}" if hours else ""))),
+        " · ".join(filter(None, (where, words_of(state), f"{hours}{source}" if hours else ""))),
         f"after {listed(before)}" if before else "after nothing",
         *([f"needs {listed([str(need) for need in todo.resources])}"] if todo.resources else []),
     ]
@@ -123,19 +124,16 @@ def _longest(ran: Mapping[str, float], predecessors: Mapping[str, tuple[str, ...
 
 
 def _run_subtitle(run: RunView) -> str:
-    counts = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in run.counts.items())
+    counts = ", ".join(f"{n} {words_of(state)}" for state, n in run.counts.items())
     took = f" in {format_hours(run.duration_s / 3600)}" if run.duration_s is not None else ""
-    return (
-        f"{counted(len(run.todos), 'todo')} · {run.status.replace('_', ' ')} by "
-        f"{run.strategy}{took} · {counts}"
-    )
+    return f"{counted(len(run.todos), 'todo')} · {words_of(run.status)} by {run.strategy}{took} · {counts}"
 
 
 def _box_of_run(todo: TodoView, task: str) -> Box:
     took = "" if todo.duration_s is None else format_hours(todo.duration_s / 3600)
     where = "a milestone" if todo.repo == MILESTONE_REPO else todo.repo
     state = "cached" if todo.cached else todo.state.value
-    state_text = state.replace("_", " ")
+    state_text = words_of(state)
     reason = todo.error or todo.waits_for or ""
     lines = [task or f"{todo.id} of {where}", f"{where} · {state_text}{f' in {took}' if took else ''}"]
     lines += [f"try {todo.attempt}"] if todo.attempt > 1 else []

@@ -7,27 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
+from coordination.charts.svg import FILLS
 from coordination.models import Gate, Todo, TodoStatus
 from coordination.planner.gates import is_milestone, needs_approval
 from coordination.planner.graph import PlanGraph, count_by_status, state_of
+from coordination.states import mark_of, tone_of, words_of
 from coordination.terminal import CONTROLS
 from coordination.text import counted, format_hours, listed
 
-MARKS = {
-    TodoStatus.PENDING: "○",
-    TodoStatus.IN_PROGRESS: "▶",
-    TodoStatus.BLOCKED: "!",
-    TodoStatus.COMPLETED: "✓",
-    TodoStatus.CANCELLED: "-",
-}
-"""Symbol by status. A plan whose todos are all pending is drawn without."""
-FILLS = {
-    TodoStatus.IN_PROGRESS: "#bfdbfe",
-    TodoStatus.BLOCKED: "#fed7aa",
-    TodoStatus.COMPLETED: "#bbf7d0",
-    TodoStatus.CANCELLED: "#e5e7eb",
-}
-"""Colour by status, in Mermaid and dot."""
+FILLED = tuple(status for status in TodoStatus if status is not TodoStatus.PENDING)
+"""Statuses that have a colour in Mermaid and dot."""
 Paint = Callable[[str, str], str]
 """Colours a line of the tree: its status and its text."""
 
@@ -42,14 +31,14 @@ def _has_states(graph: PlanGraph) -> bool:
 
 
 def marked(graph: PlanGraph, name: str) -> str:
-    """Return the name with the symbol of its status."""
-    return f"{MARKS[state_of(graph, name)]} {name}" if _has_states(graph) and name in graph.todos else name
+    """Return the name with the symbol of its status, unless all todos are pending."""
+    return f"{mark_of(state_of(graph, name))} {name}" if _has_states(graph) and name in graph.todos else name
 
 
 def status_counts(graph: PlanGraph) -> str:
     """Return the number of todos by status: `12 todos: 11 completed, 1 pending`."""
     by_status = count_by_status(graph)
-    parts = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in by_status.items())
+    parts = ", ".join(f"{n} {words_of(status)}" for status, n in by_status.items())
     return f"{counted(sum(by_status.values()), 'todo')}: {parts}"
 
 
@@ -208,8 +197,9 @@ def mermaid(graph: PlanGraph) -> str:
     lines += _mermaid_class(
         "blocked", "stroke-dasharray:4 4,opacity:0.6", [alias[name] for name in graph.blocked]
     )
-    for status, fill in FILLS.items():
+    for status in FILLED:
         members = [alias[name] for name in graph.todos if state_of(graph, name) is status]
+        fill, _ = FILLS[tone_of(status)]
         lines += _mermaid_class(f"is_{status.value}", f"fill:{fill},color:#111827", members)
     return "\n".join(lines)
 
@@ -252,8 +242,8 @@ def dot(graph: PlanGraph) -> str:
 def _dot_node(graph: PlanGraph, name: str, todo: Todo, critical: bool) -> str:
     last = f"blocked by {graph.blocked[name]}" if name in graph.blocked else _estimate(graph, name)
     style = ", style=dashed" if name in graph.blocked else ", style=bold" if critical else ""
-    fill = None if name in graph.blocked else FILLS.get(state_of(graph, name))
-    if fill:
+    if name not in graph.blocked and (status := state_of(graph, name)) in FILLED:
+        fill, _ = FILLS[tone_of(status)]
         style = f', style="{"bold," * critical}filled", fillcolor="{fill}"'
     style = f", shape=hexagon{style}" if is_milestone(todo) else style
     return f"{_dot_text(name)} [label={_dot_text(marked(graph, name), todo.task, last)}{style}]"

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from html import escape  # xml.sax.saxutils imports an HTTP client, in 15 ms
 
+from coordination.states import Tone
 from coordination.terminal import CONTROLS
 
 MADE_BY = "<!-- drawn by coord -->"
@@ -21,28 +22,16 @@ WIDE, MIDDLE, NARROW = 1.0, 0.66, 0.56
 """Approximate widths of characters in units of the font size, because the font is unknown."""
 
 FILLS = {
-    "pending": ("#e5e7eb", "#6b7280"),
-    "active": ("#bfdbfe", "#2563eb"),
-    "good": ("#bbf7d0", "#16a34a"),
-    "given": ("#a5f3fc", "#0891b2"),
-    "bad": ("#fecaca", "#dc2626"),
-    "held": ("#fef3c7", "#d97706"),
-    "left": ("#f3f4f6", "#9ca3af"),
-    "back": ("#e9d5ff", "#9333ea"),
+    Tone.NEUTRAL: ("#e5e7eb", "#6b7280"),
+    Tone.ACTIVE: ("#bfdbfe", "#2563eb"),
+    Tone.GOOD: ("#bbf7d0", "#16a34a"),
+    Tone.GIVEN: ("#a5f3fc", "#0891b2"),
+    Tone.BAD: ("#fecaca", "#dc2626"),
+    Tone.HELD: ("#fef3c7", "#d97706"),
+    Tone.LEFT: ("#f3f4f6", "#9ca3af"),
+    Tone.BACK: ("#e9d5ff", "#9333ea"),
 }
-"""Fill and stroke colours by class, light enough for dark text on either background."""
-CLASS_OF = {
-    **dict.fromkeys(("pending", "waiting", "ready"), "pending"),
-    **dict.fromkeys(("in_progress", "running", "dispatched"), "active"),
-    **dict.fromkeys(("completed", "succeeded"), "good"),
-    "cached": "given",
-    "failed": "bad",
-    **dict.fromkeys(("blocked", "parked", "retrying"), "held"),
-    **dict.fromkeys(("skipped", "cancelled"), "left"),
-    **dict.fromkeys(("compensating", "compensated"), "back"),
-    "compensation_failed": "bad",
-}
-"""Class by state of a todo, in the file or in a run."""
+"""Fill and stroke colours by tone, light enough for dark text on either background."""
 _STYLE = """
 text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Helvetica, Arial, sans-serif; }
 text { font-size: 12px; fill: #111827; }

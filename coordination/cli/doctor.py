@@ -15,9 +15,10 @@ from coordination.cli.context import CliContext
 from coordination.cli.following.summary import waits
 from coordination.cli.screen.output import as_json_option, print_facts, print_json
 from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import print_table
+from coordination.cli.screen.tables import COLOURS, print_table
 from coordination.cli.times import with_local_times
 from coordination.errors import ExitCode
+from coordination.states import tone_of
 from coordination.text import counted
 
 MIB = 1024 * 1024
@@ -109,7 +110,7 @@ def _print(checkup: Checkup, found: Sequence[Finding]) -> None:
     for finding in found:
         click.secho(
             f"{finding.severity}: {with_local_times(finding.what)}",
-            fg="red" if finding.severity is Severity.WRONG else "yellow",
+            fg=COLOURS[tone_of(finding.severity)],
         )
         click.echo(f"  {finding.hint}")
     if not found:

@@ -9,6 +9,7 @@ import click
 from coordination.api import Breaker, Held, Holder
 from coordination.cli.screen.tables import filled, print_table
 from coordination.declared import Cell
+from coordination.states import Tone
 from coordination.text import counted, listed
 
 
@@ -20,7 +21,7 @@ def _rows(held: Held) -> Iterator[Sequence[object]]:
     """Yield a row for each holder; the first one names the waiters."""
     waiting = listed([waiter.who for waiter in held.waiters])
     if not held.holders:
-        yield (held.title, Cell("none", "dim"), "", "", "", "", waiting)
+        yield (held.title, Cell("none", Tone.LEFT), "", "", "", "", waiting)
     for i, holder in enumerate(held.holders):
         amount = f"{holder.amount}/{held.capacity}" if held.capacity else ""
         first = i == 0
@@ -36,7 +37,7 @@ def _rows(held: Held) -> Iterator[Sequence[object]]:
 
 
 def _whose(holder: Holder) -> Cell:
-    return Cell(f"{holder.who}, gone", "red") if holder.alive is False else Cell(holder.who)
+    return Cell(f"{holder.who}, gone", Tone.BAD) if holder.alive is False else Cell(holder.who)
 
 
 def print_released(found: Sequence[Held]) -> None:

@@ -12,6 +12,7 @@ from pydantic import Field
 from coordination.declared import Cell, Column, Table
 from coordination.durations import EXPIRY_WARNING
 from coordination.models import Record, RepoName, SecretName
+from coordination.states import tone_of
 from coordination.text import listed
 
 
@@ -43,9 +44,6 @@ class Expiry(StrEnum):
     VALID = "valid"
     SOON = "expires soon"
     EXPIRED = "expired"
-
-
-STYLES = {Expiry.VALID: "", Expiry.SOON: "yellow", Expiry.EXPIRED: "red"}
 
 
 class Credential(Record):
@@ -98,7 +96,7 @@ class Credential(Record):
         """Return the last day for a table, with a near or past expiry."""
         expiry = self.expiry(now)
         words = "" if expiry is Expiry.VALID else f" ({expiry})"
-        return Cell(f"{self.expires}{words}" if self.expires else "never", STYLES[expiry])
+        return Cell(f"{self.expires}{words}" if self.expires else "never", tone_of(expiry))
 
     def expiry_words(self, now: datetime) -> str:
         """Return a sentence about a past or near expiry; empty otherwise."""

@@ -31,6 +31,7 @@ from coordination.api.coord import Coord
 from coordination.dashboard.access import Visitor
 from coordination.dashboard.snapshots import Seen, Snapshots
 from coordination.errors import UsageError
+from coordination.states import spaced, tone_of, words_of
 from coordination.terminal import spelled
 from coordination.text import shortened
 
@@ -44,16 +45,6 @@ DRAWN = 2000
 """Number of boxes of the largest graph that is drawn."""
 _COMMAND = re.compile(r"(; to end it now)?: coord approve \S+$")
 _PREAMBLE = re.compile(r"^.*?(?=<svg)|<style>.*?</style>", re.DOTALL)
-TONES = {
-    **dict.fromkeys(("succeeded", "completed", "up", "satisfied", "green", "resolved", "closed"), "good"),
-    **dict.fromkeys(("failed", "compensation_failed", "rollback_failed", "critical", "red", "wrong"), "bad"),
-    **dict.fromkeys(("unsatisfied", "failure", "changes_requested", "open_breaker", "crashed"), "bad"),
-    **dict.fromkeys(("running", "in_progress", "dispatched", "starting", "active"), "active"),
-    **dict.fromkeys(
-        ("parked", "retrying", "blocked", "paused", "high", "warning", "half_open", "held"), "held"
-    ),
-    **dict.fromkeys(("rolling_back", "compensating", "compensated", "rolled_back"), "back"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,19 +150,9 @@ def finalized(value: object) -> object:
     return value if isinstance(value, Markup) else plain(value)
 
 
-def spaced(value: object) -> str:
-    """Return the name of a state with spaces."""
-    return str(value or "").replace("_", " ")
-
-
 def without_command(waits_for: object) -> str:
     """Return the text of a wait without the command for which the page has a button."""
     return _COMMAND.sub("", str(waits_for or ""))
-
-
-def tone(state: object) -> str:
-    """Return the CSS class of a state: good, bad, active, held, back or quiet."""
-    return TONES.get(str(state), "quiet")
 
 
 def moment(value: datetime | str | float | None) -> datetime | None:
@@ -297,7 +278,8 @@ def environment() -> Environment:
     )
     made.filters.update(
         spaced=spaced,
-        tone=tone,
+        tone=tone_of,
+        words=words_of,
         ago=ago,
         took=took,
         day=day,

@@ -32,7 +32,7 @@ RECORDS: Mapping[str, str] = {
 PURE: Mapping[str, str] = {
     "coordination": (
         "branches charts declared durations ecosystem operation_index planner retry sandbox_limits "
-        "setting_types terminal text trailers"
+        "setting_types states terminal text trailers"
     ),
     "coordination.cache": "names",
     "coordination.cli": "times",

@@ -20,6 +20,7 @@ from coordination.forges.models import (
 )
 from coordination.frozen import FrozenModel
 from coordination.runs.change_sets.records import SeenRequest
+from coordination.states import Tone, spaced, tone_of
 from coordination.text import counted, quoted, shortened
 
 LARGEST_BODY = 1 << 20
@@ -95,7 +96,7 @@ class RequestAction(StrEnum):
 def _outcome(one: RequestResult) -> Cell:
     if one.action is RequestAction.LEFT:
         return Cell(f"closed by {one.closed_by}, left" if one.closed_by else "closed, left")
-    return Cell(one.action.replace("_", " "), "red" if one.action is RequestAction.FAILED else "")
+    return Cell(spaced(one.action), tone_of(one.action))
 
 
 class RequestResult(FrozenModel):
@@ -130,33 +131,30 @@ class RequestResult(FrozenModel):
     """The exit code that belongs to the failure."""
 
 
-_STYLES = {RequestState.MERGED: "green", RequestState.CLOSED: "red"}
-
-
 def _state(one: RequestView) -> Cell:
     state = one.state.value if one.state else "?"
     adopt = f"coord plan adopt {quoted(one.plan, one.repo)} --pr {one.number}"
     news = f", has commits of others: {adopt}" if one.has_others else ", outdated" if one.outdated else ""
-    return Cell(f"{state}{news}", _STYLES.get(one.state, "") if one.state else "red")
+    return Cell(f"{state}{news}", tone_of(f"pull request {one.state}") if one.state else Tone.BAD)
 
 
 def _checks(one: RequestView) -> Cell:
     if one.state is None:
-        return Cell("?", "red")
+        return Cell("?", Tone.BAD)
     if one.failing:
-        return Cell(f"red: {', '.join(one.failing[:3])}", "red")
+        return Cell(f"red: {', '.join(one.failing[:3])}", Tone.BAD)
     if waiting := sum(check.state is CheckState.PENDING for check in one.checks):
-        return Cell(f"{waiting} of {len(one.checks)} running", "yellow")
-    return Cell(f"{len(one.checks)} green" if one.checks else "-", "green" if one.checks else "")
+        return Cell(f"{waiting} of {len(one.checks)} running", Tone.ACTIVE)
+    return Cell(f"{len(one.checks)} green" if one.checks else "-", Tone.GOOD if one.checks else Tone.NEUTRAL)
 
 
 def _reviews(one: RequestView) -> Cell:
     if one.state is None:
-        return Cell("?", "red")
+        return Cell("?", Tone.BAD)
     if wanted := [each.author for each in one.reviews if each.state is ReviewState.CHANGES_REQUESTED]:
-        return Cell(f"changes requested by {', '.join(wanted[:3])}", "red")
+        return Cell(f"changes requested by {', '.join(wanted[:3])}", Tone.BAD)
     approved = sum(review.state is ReviewState.APPROVED for review in one.reviews)
-    return Cell(counted(approved, "approval") if approved else "-", "green" if approved else "")
+    return Cell(counted(approved, "approval") if approved else "-", Tone.GOOD if approved else Tone.NEUTRAL)
 
 
 def _merge(one: RequestView) -> str:

@@ -15,10 +15,11 @@ import click
 
 from coordination.api import RunStatus, RunView, TodoState, TodoView, WaitReason, is_landing
 from coordination.cli.screen.output import print_json
-from coordination.cli.screen.tables import plain, print_table
+from coordination.cli.screen.tables import COLOURS, plain, print_table
 from coordination.cli.times import how_long, with_local_times
 from coordination.declared import Cell
 from coordination.errors import ExitCode
+from coordination.states import Tone, mark_of, tone_of
 from coordination.terminal import spelled
 from coordination.text import counted, listed
 
@@ -29,17 +30,6 @@ if TYPE_CHECKING:  # rich takes 25 ms, and a list of runs prints none of it
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-MARKS = {
-    TodoState.SUCCEEDED: ("✓", "green"),
-    TodoState.FAILED: ("✗", "red"),
-    TodoState.SKIPPED: ("-", "yellow"),
-    TodoState.CANCELLED: ("-", "yellow"),
-    TodoState.RETRYING: ("↻", "yellow"),
-    TodoState.RUNNING: ("▶", "cyan"),
-    TodoState.COMPENSATING: ("↶", "cyan"),
-    TodoState.COMPENSATED: ("↶", "yellow"),
-    TodoState.COMPENSATION_FAILED: ("✗", "red bold"),
-}
 CACHED = "cached"
 """State of a todo that succeeded by the result cache."""
 UNDOING = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
@@ -61,8 +51,8 @@ def line(todo: TodoView) -> Text:
     """Return `✓ TODO-001 units 0.4 s`."""
     from rich.text import Text
 
-    mark, colour = MARKS.get(todo.state, ("·", "white"))
-    text = Text.assemble((mark, colour), f" {todo.id}  ", (plain(todo.repo), "bold"))
+    colour = COLOURS[tone_of(todo.state)]
+    text = Text.assemble((mark_of(todo.state), colour), f" {todo.id}  ", (plain(todo.repo), "bold"))
     if todo.state in UNDOING:
         return text.append(f"  {plain(_undone(todo))}", colour)
     if todo.duration_s is not None:
@@ -118,7 +108,7 @@ def print_unwritten(run: RunView) -> None:
     """Print why the results of an ended run are not in the file yet."""
     if run.unwritten:
         text = f"the results are not in the file: {run.unwritten}; then: coord run sync {run.run_id}"
-        _print_in_colour((spelled(text), "yellow"))
+        _print_toned((spelled(text), Tone.HELD))
 
 
 def print_todos(run: RunView) -> None:
@@ -160,11 +150,11 @@ def print_end(run: RunView, *, as_json: bool, extra: Mapping[str, Any] = NOTHING
 
 def print_head(run: RunView, *, schedule: bool = False) -> None:
     """`schedule`: with the strategy, and the least time that any schedule takes."""
-    status = (run.status, _colour(run.status))
+    status = (run.status, tone_of(run.status))
     figures = _figures(run, schedule=schedule)
-    _print_in_colour(f"run {run.run_id} of {run.plan_id} ", status, f"{figures}: {format_counts(run)}")
+    _print_toned(f"run {run.run_id} of {run.plan_id} ", status, f"{figures}: {format_counts(run)}")
     if run.internal_error:
-        _print_in_colour((spelled(internal_error(run.internal_error)), "red"))
+        _print_toned((spelled(internal_error(run.internal_error)), Tone.BAD))
     _print_exceptions(run)
     if run.switched:
         click.echo(f"turned from levels to dataflow: {spelled(run.switched)}")
@@ -179,15 +169,16 @@ def print_head(run: RunView, *, schedule: bool = False) -> None:
         for one in todo.not_committed:
             if one.reason.keeps_worktree:
                 text = f"{todo.id} has not committed {spelled(one.text)}; {spelled(one.hint)}"
-                _print_in_colour((text, "yellow"))
+                _print_toned((text, Tone.HELD))
 
 
-def _print_in_colour(*parts: str | tuple[str, str]) -> None:
-    """Print a line of texts, each plain or with its style."""
+def _print_toned(*parts: str | tuple[str, Tone]) -> None:
+    """Print a line of texts, each plain or with its tone."""
     from rich.console import Console
     from rich.text import Text
 
-    Console(highlight=False).print(Text.assemble(*parts), soft_wrap=True)
+    texts = (part if isinstance(part, str) else (part[0], COLOURS[part[1]]) for part in parts)
+    Console(highlight=False).print(Text.assemble(*texts), soft_wrap=True)
 
 
 def _print_exceptions(run: RunView) -> None:
@@ -221,7 +212,7 @@ def cells_of(todo: TodoView) -> Mapping[str, object]:
 
 
 def state_cell(state: TodoState, text: str = "") -> Cell:
-    return Cell(text or state, MARKS.get(state, ("", ""))[1])
+    return Cell(text or state, tone_of(state))
 
 
 def _figures(run: RunView, *, schedule: bool) -> str:
@@ -251,11 +242,6 @@ def format_counts(run: RunView) -> str:
 
 def _cached(run: RunView, state: str) -> str:
     return f" ({run.cached} of them {CACHED})" if run.cached and state == TodoState.SUCCEEDED else ""
-
-
-def _colour(status: RunStatus) -> str:
-    red = (RunStatus.FAILED, RunStatus.ROLLBACK_FAILED)
-    return "green" if status is RunStatus.SUCCEEDED else "red" if status in red else "yellow"
 
 
 def format_work(todos: str, repos: Collection[str], places: Workplaces) -> str:

@@ -15,6 +15,7 @@ from coordination.cli.screen.tables import plain, print_none, print_records, pri
 from coordination.cli.times import format_time, how_long
 from coordination.declared import Cell, Column
 from coordination.errors import ExitCode
+from coordination.states import Tone
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def _checks(change: ChangeView) -> Cell:
     if not change.checks:
         return Cell("")
     other = [f"{one.verdict}: {one.name}" for one in change.checks if one.verdict != CheckVerdict.GREEN]
-    return Cell(", ".join(other), "yellow") if other else Cell("green", "green")
+    return Cell(", ".join(other), Tone.HELD) if other else Cell("green", Tone.GOOD)
 
 
 def _request(change: ChangeView) -> Cell:
@@ -38,27 +39,27 @@ def _request(change: ChangeView) -> Cell:
         return Cell("")
     if (seen := ref.seen) is None:
         return Cell(f"#{ref.number}")
-    words, style = [f"#{ref.number} {seen.state}"], ""
+    words, tone = [f"#{ref.number} {seen.state}"], Tone.NEUTRAL
     if seen.checks is not None:
         waiting = f"{seen.pending} of {seen.checks} checks running" if seen.pending else ""
         green = f"{counted(seen.checks, 'check')} green" if seen.checks else "no checks"
         words.append(f"red: {', '.join(seen.red[:3])}" if seen.red else waiting or green)
-        style = "red" if seen.red else "yellow" if waiting else ""
+        tone = Tone.BAD if seen.red else Tone.ACTIVE if waiting else Tone.NEUTRAL
     if seen.refused_by:
         words.append(f"changes requested by {', '.join(seen.refused_by[:3])}")
-        style = "red"
+        tone = Tone.BAD
     elif seen.approvals:
         words.append(counted(seen.approvals, "approval"))
     age = datetime.now(UTC) - datetime.fromisoformat(seen.at)
-    return Cell(f"{', '.join(words)} ({how_long(age)} ago)", style)
+    return Cell(f"{', '.join(words)} ({how_long(age)} ago)", tone)
 
 
 def _state(change: ChangeView) -> Cell:
     if change.landed is None:
         before = f"{_reverted(change)}; waits for " if change.reverted else ""
-        return Cell(f"{before}{change.waits_for or ''}", "yellow")
+        return Cell(f"{before}{change.waits_for or ''}", Tone.HELD)
     how = f"{change.landed.method} {change.landed.commit[:12]} ({change.landed.via})"
-    return Cell(f"landed {format_time(change.landed.at)}: {how}, run {change.landed.run}", "green")
+    return Cell(f"landed {format_time(change.landed.at)}: {how}, run {change.landed.run}", Tone.GOOD)
 
 
 def _reverted(change: ChangeView) -> str:

@@ -28,6 +28,7 @@ from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_none, print_table
 from coordination.errors import ExitCode, UsageError
 from coordination.files import real_path
+from coordination.states import mark_of
 from coordination.terminal import spelled
 from coordination.text import counted, listed
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """Failed tests that are shown of a check."""
-MARKS = {CheckVerdict.GREEN: "✓", CheckVerdict.SKIPPED: "-", CheckVerdict.WAITING: "·"}
 
 junit_option = click.option(
     "--junit",
@@ -126,7 +126,7 @@ def _row(check: CheckView) -> tuple[object, ...]:
     bad = None if check.failed is None else check.failed + (check.errors or 0)
     note = "cached" if check.cached else "known before" if check.known else ""
     return (
-        MARKS.get(check.verdict, "✗"),
+        mark_of(check.verdict),
         check.repo,
         check.check or check.todo,
         check.verdict,
@@ -140,7 +140,7 @@ def _failures(checks: Iterable[CheckView]) -> Iterable[str]:
     for check in checks:
         if check.verdict is CheckVerdict.GREEN:
             continue
-        yield f"{MARKS.get(check.verdict, '✗')} {check.repo} {check.check or check.todo}: {check.why}"
+        yield f"{mark_of(check.verdict)} {check.repo} {check.check or check.todo}: {check.why}"
         for failure in check.failures[:SHOWN]:
             yield f"    {failure.name}" + (f": {failure.message}" if failure.message else "")
         if (more := len(check.failures) - SHOWN + check.unnamed) > 0:

@@ -14,14 +14,13 @@ from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.times import with_local_times
 from coordination.errors import ExitCode
 from coordination.models import ServiceStep
+from coordination.states import mark_of, spaced
 from coordination.terminal import spelled
 from coordination.text import counted
 
 if TYPE_CHECKING:
     from coordination.api import RunView, ServicesOutcome, Transition
     from coordination.api.run import Run
-
-MARKS = {"succeeded": "✓", "failed": "✗"}
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show the order; change nothing.")
 
@@ -56,7 +55,7 @@ def show(call: CliContext, values: Mapping[str, Any], *, as_json: bool) -> None:
     for one in services:
         for field, value in one.model_dump(mode="json").items():
             if value not in (None, "", []):
-                label = field.replace("_", " ")
+                label = spaced(field)
                 text = f"{value} s" if label.endswith(" s") else _words(value)
                 click.echo(spelled(f"{label.removesuffix(' s'):<12} {with_local_times(text)}"))
 
@@ -128,9 +127,8 @@ def _print_outcome(outcome: ServicesOutcome, *, as_json: bool) -> None:
         print_json(outcome.model_dump(mode="json"))
         return
     for one in outcome.details:
-        mark = MARKS.get(one.state, "-")
         why = f": {one.why}" if one.why else ""
-        click.echo(spelled(f"{mark} {one.name}  {one.repo}  {one.state}{why}"))
+        click.echo(spelled(f"{mark_of(one.state)} {one.name}  {one.repo}  {one.state}{why}"))
     for one in outcome.details:
         if one.state == "failed" and one.phase is not Phase.INTEGRATION:
             click.echo(spelled(f"log of {one.name}: coord service logs {one.name}"), err=True)

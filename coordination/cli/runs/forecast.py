@@ -14,15 +14,15 @@ from coordination.cli.context import CliContext
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.pager import length, paged
 from coordination.cli.screen.tables import (
-    STYLES,
     colourful,
     cut,
     plain,
-    styled,
     terminal_width,
+    toned,
     wrapped,
 )
 from coordination.errors import UsageError
+from coordination.states import tone_of
 from coordination.text import counted, format_hours
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def graph(call: CliContext, values: dict[str, Any], *, form: str, run: str | Non
 def _paint(status: str, line: str) -> str:
     """Return the line of a todo as the terminal shows it."""
     shown = cut(line, width) if (width := terminal_width()) else line
-    return styled(shown, STYLES.get(status, "")) if colourful() else shown
+    return toned(shown, tone_of(status)) if colourful() else shown
 
 
 def _folded(text: str) -> str:

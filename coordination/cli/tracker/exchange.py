@@ -14,7 +14,7 @@ import click
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from coordination.api import IssueAction, IssueResult, IssueSyncReport, TodoInView, as_view
+from coordination.api import IssueResult, IssueSyncReport, TodoInView, as_view
 from coordination.cli.command import command
 from coordination.cli.context import CliContext, despite_quiet
 from coordination.cli.options.values import output_option
@@ -32,6 +32,7 @@ from coordination.models import (
     TodoStatus,
     presentable,
 )
+from coordination.states import spaced, tone_of, words_of
 from coordination.text import counted, shortened
 
 LONGEST = 60
@@ -57,7 +58,7 @@ def _result_row(one: IssueResult) -> Sequence[object]:
         one.issue or "-",
         one.repo,
         one.forge or "-",
-        Cell(one.action.replace("_", " "), "red" if one.action is IssueAction.FAILED else ""),
+        Cell(spaced(one.action), tone_of(one.action)),
         ", ".join(one.to_forge) or "-",
         ", ".join(one.to_file) or "-",
         one.title,
@@ -206,7 +207,7 @@ def _chapter(kind: str, records: Sequence[Any]) -> Iterator[str]:
     for status in KINDS[kind].statuses:
         rows = [record for record in records if record.status == status]
         if rows:
-            yield f"### {status.replace('_', ' ').capitalize()} ({len(rows)})"
+            yield f"### {words_of(status).capitalize()} ({len(rows)})"
             yield ""
             yield from _markdown_table(KINDS[kind].columns, rows)
             yield ""

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from coordination.api import OPEN, TodoInView
 from coordination.cli.context import this_call
-from coordination.cli.screen.tables import STYLES, due, filled, print_none, print_table, status_cell
+from coordination.cli.screen.tables import due, filled, print_none, print_table, status_cell
 from coordination.cli.times import how_long
 from coordination.declared import Cell, Column
 from coordination.files import is_folder
 from coordination.models import OPEN_TODO, Issue, Plan, Repo, Todo
+from coordination.states import Tone, tone_of
 
 GIVING = frozenset({"WORKER", "ASSIGNEE", "PATH", "REPOS", "TITLE", "TASK", "NOTES", "TAGS"})
 """Columns that shrink in a narrow terminal."""
@@ -48,7 +49,7 @@ def print_repos(repos: Sequence[Repo]) -> None:
 def _place(repo: Repo, path: Path | None) -> Cell:
     if path is None:
         return Cell(repo.url)
-    return Cell(repo.path) if is_folder(path) else Cell(f"{repo.path} (not there)", "red")
+    return Cell(repo.path) if is_folder(path) else Cell(f"{repo.path} (not there)", Tone.BAD)
 
 
 def print_issues(issues: Sequence[Issue]) -> None:
@@ -92,7 +93,7 @@ def print_todos(todos: Sequence[Todo]) -> None:
 
 
 def _in_run(todo: TodoInView) -> tuple[Cell, str | None, str | None]:
-    return Cell(state_in_run(todo), STYLES.get(todo.run_state or "", "")), todo.run_id, todo.worker
+    return Cell(state_in_run(todo), tone_of(todo.run_state)), todo.run_id, todo.worker
 
 
 def state_in_run(todo: TodoInView) -> str:

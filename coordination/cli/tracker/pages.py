@@ -11,7 +11,6 @@ import click
 from coordination.api import FINISHED, OPEN, effect_of_timeout
 from coordination.cli.context import this_call
 from coordination.cli.screen.tables import (
-    STYLES,
     Lines,
     bullets,
     due,
@@ -25,6 +24,7 @@ from coordination.cli.screen.tables import (
     status_cell,
     styled,
     text,
+    toned,
 )
 from coordination.cli.times import with_local_times
 from coordination.cli.tracker.lists import done, for_how_long, print_todos
@@ -50,6 +50,7 @@ from coordination.models import (
     presentable,
     text_of,
 )
+from coordination.states import Tone, mark_of_check, tone_of
 from coordination.text import format_hours
 
 if TYPE_CHECKING:
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Links that are shown for each record."""
-MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "")}
 
 
 def issue_page(view: IssueView, today: date) -> Iterator[Lines]:
@@ -176,7 +176,7 @@ def _tree(links: Sequence[Link]) -> Lines:
 
 def _rows(links: Sequence[Link], indent: str) -> Iterator[tuple[object, ...]]:
     for link in links[:SHOWN]:
-        status = status_cell(link.status) if link.status else Cell("not declared", "red")
+        status = status_cell(link.status) if link.status else Cell("not declared", Tone.BAD)
         yield f"{indent}{link.id}", status, ", ".join(link.repos), link.title
         yield from _rows(link.behind, indent + "  ")
 
@@ -185,8 +185,8 @@ def _milestone(milestone: MilestoneStanding, declared: Milestone) -> Iterator[st
     overdue = " (overdue)" if milestone.overdue else ""
     when = f"due {milestone.due}{overdue}" if milestone.due else ""
     parts = [
-        styled(str(milestone.status), STYLES.get(milestone.status, "")),
-        styled(when, "red" if overdue else ""),
+        toned(str(milestone.status), tone_of(milestone.status)),
+        toned(when, Tone.BAD if overdue else Tone.NEUTRAL),
     ]
     yield f"{styled(milestone.id, 'bold')}  {plain(milestone.name)}  {' · '.join(filter(None, parts))}"
     yield from (f"  {line}" for line in text(declared.description))
@@ -195,14 +195,14 @@ def _milestone(milestone: MilestoneStanding, declared: Milestone) -> Iterator[st
     for blocker in milestone.waits_for:
         yield f"  waits for {blocker.id} ({blocker.status or 'not declared'}) {plain(blocker.title)}".rstrip()
     for criterion in milestone.criteria:
-        yield from (f"  {line}" for line in marked(*MARKS[criterion.met], criterion.text))
+        yield from (f"  {line}" for line in marked(*mark_of_check(criterion.met), criterion.text))
     for deliverable in milestone.deliverables:
-        yield from (f"  {line}" for line in marked(*MARKS[deliverable.present], deliverable.text))
+        yield from (f"  {line}" for line in marked(*mark_of_check(deliverable.present), deliverable.text))
 
 
 def _due(target: date | datetime | None, today: date, *, over: bool) -> Cell:
     cell = due(target, today, over=over)
-    return Cell(f"{cell.text} (overdue)", cell.style) if cell.style else cell
+    return Cell(f"{cell.text} (overdue)", cell.tone) if cell.tone is Tone.BAD else cell
 
 
 def _dates(record: Issue | Todo | Plan | Dependency) -> str:
@@ -211,7 +211,7 @@ def _dates(record: Issue | Todo | Plan | Dependency) -> str:
 
 
 def _severity(issue: Issue) -> Cell:
-    return Cell(f"severity {issue.severity}", STYLES.get(issue.severity, "")) if issue.severity else Cell("")
+    return Cell(f"severity {issue.severity}", tone_of(issue.severity)) if issue.severity else Cell("")
 
 
 def _hours(todo: Todo) -> Iterator[str]:
@@ -294,7 +294,7 @@ def _at_present(todo: Todo, live: LiveTodo | None) -> Iterator[str]:
     """Yield `running for 4 min, attempt 2, on w@host: run …`; nothing if no run has the todo."""
     if live is None:
         return
-    parts = [styled(live.state, STYLES.get(live.state, "")) + _for_how_long(live)]
+    parts = [toned(live.state, tone_of(live.state)) + _for_how_long(live)]
     if live.attempt > 1:
         parts.append(f"attempt {live.attempt}")
     if live.worker:

@@ -28,6 +28,7 @@ from coordination.cli.tracker.edits import (
 from coordination.declared import Operation, parameters_of
 from coordination.errors import ExitCode, UsageError
 from coordination.models import Milestone, TodoStatus
+from coordination.states import mark_of_check
 
 if TYPE_CHECKING:
     from coordination.api import MilestoneStanding, PlanCompletion
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 MILESTONE = [Given(one) for one in parameters_of(MilestoneFields, "milestone")]
 STATUS_BY_VERB = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
-MARKS = {True: "✓", False: "✗", None: "?"}
 """Marks of conditions that hold, do not hold, and are not known."""
 
 
@@ -175,7 +175,8 @@ def _lines(standing: PlanCompletion) -> Iterator[str]:
     for milestone in standing.milestones:
         yield from _milestone(milestone)
     for check in standing.checks:
-        yield f"  {MARKS[check.accepted]} check {check.check} of {check.repo}: {check.verdict or check.why}"
+        mark, _ = mark_of_check(check.accepted)
+        yield f"  {mark} check {check.check} of {check.repo}: {check.verdict or check.why}"
     if standing.complete:
         yield f"{standing.plan_id} is {standing.status}, and nothing is missing"
     else:
@@ -190,6 +191,6 @@ def _milestone(standing: MilestoneStanding) -> Iterator[str]:
     due = f", due {standing.due}{' (overdue)' if standing.overdue else ''}" if standing.due else ""
     yield f"{standing.id}  {standing.name}: {standing.status}{due}"
     for criterion in standing.criteria:
-        yield f"  {MARKS[criterion.met]} {criterion.text}"
+        yield f"  {mark_of_check(criterion.met)[0]} {criterion.text}"
     for deliverable in standing.deliverables:
-        yield f"  {MARKS[deliverable.present]} {deliverable.text}"
+        yield f"  {mark_of_check(deliverable.present)[0]} {deliverable.text}"

@@ -26,6 +26,7 @@ from coordination.cli.times import format_time, with_local_times
 from coordination.cli.tracker.lists import state_in_run
 from coordination.declared import Cell, Column
 from coordination.models import Dependency, Issue, Todo
+from coordination.states import Tone, tone_of
 from coordination.text import counted
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ SHOWN = 10
 """Todos shown of a long list; `coord todo list` has the rest."""
 RESETS_SHOWN = 5
 """Latest circuit breakers that were closed by hand."""
-STYLES = {"open": "red", "half-open": "yellow", "closed": ""}
-"""Colours of circuit breakers by state."""
 
 
 def repo_overview(view: RepoView, messages: int) -> Iterator[Lines]:
@@ -79,7 +78,7 @@ def _path(view: RepoView) -> Cell:
     status = view.status
     if status.present:
         return Cell(status.path)
-    return Cell(f"{status.path} is not there" if status.path else "no path is declared", "red")
+    return Cell(f"{status.path} is not there" if status.path else "no path is declared", Tone.BAD)
 
 
 def blocking_overview(issues: Sequence[BlockingIssue]) -> Iterator[Lines]:
@@ -208,7 +207,7 @@ def _through(chain: Sequence[str]) -> str:
 
 def _overdue(late: Overdue) -> tuple[object, ...]:
     kind = f"{late.kind} of {late.plan}" if late.plan else late.kind
-    return late.id, kind, Cell(f"{late.due} ({counted(late.days, 'day')})", "red"), late.title
+    return late.id, kind, Cell(f"{late.due} ({counted(late.days, 'day')})", Tone.BAD), late.title
 
 
 def _repos(lines: Sequence[RepoLine]) -> Lines:
@@ -216,13 +215,13 @@ def _repos(lines: Sequence[RepoLine]) -> Lines:
     table = [
         (
             line.name,
-            Cell("" if line.present else "not here", "yellow"),
+            Cell("" if line.present else "not here", Tone.HELD),
             line.open_issues or "",
-            Cell(line.in_progress or "", "cyan"),
+            Cell(line.in_progress or "", tone_of("in_progress")),
             line.ready or "",
-            Cell(line.blocked or "", "red"),
-            Cell(line.done or "", "green"),
-            Cell(line.unsatisfied or "", "red"),
+            Cell(line.blocked or "", tone_of("blocked")),
+            Cell(line.done or "", tone_of("completed")),
+            Cell(line.unsatisfied or "", tone_of("unsatisfied")),
         )
         for line in lines
     ]
@@ -269,7 +268,7 @@ def blocking(call: CliContext, values: Mapping[str, Any], *, form: Form) -> None
 
 def breaker_line(breaker: Breaker) -> Cell:
     """Return `open after 5 failures in 300 s, last: TODO-3 exit code 7; probe at …`."""
-    return Cell(f"{breaker.state} after {_reason(breaker)}", STYLES[breaker.state])
+    return Cell(f"{breaker.state} after {_reason(breaker)}", tone_of(f"breaker {breaker.state}"))
 
 
 def breakers_section(breakers: Sequence[Breaker]) -> Lines:
@@ -294,7 +293,7 @@ def resets_section(resets: Sequence[Reset]) -> Lines:
 
 
 def _state(breaker: Breaker) -> Cell:
-    return Cell(breaker.state, STYLES[breaker.state])
+    return Cell(breaker.state, tone_of(f"breaker {breaker.state}"))
 
 
 def _reason(breaker: Breaker) -> str:

@@ -54,7 +54,7 @@ def test_help_imports_what_prints_it_and_nothing_else() -> None:
         *("coordination.cli", "coordination.cli.app", "coordination.cli.command_table"),
         *("coordination.cli.context", "coordination.cli.groups", "coordination.environment"),
         *("coordination.cli.screen", "coordination.cli.screen.pager", "coordination.cli.screen.tables"),
-        *("coordination.declared", "coordination.cli.command", "coordination.text"),
+        *("coordination.declared", "coordination.cli.command", "coordination.text", "coordination.states"),
     }
 
 

@@ -6,8 +6,9 @@ import click
 import pytest
 from rich.cells import cell_len
 
-from coordination.cli.screen.tables import drawn, plain, wrapped
+from coordination.cli.screen.tables import COLOURS, drawn, plain, wrapped
 from coordination.declared import Cell, Column
+from coordination.states import Tone
 
 ID, STATUS = Column("TODO"), Column("STATUS")
 LABELS, TASK = Column("LABELS", flexible=True), Column("TASK", flexible=True)
@@ -66,13 +67,17 @@ def test_columns_stand_below_each_other_whatever_is_written_in_them() -> None:
     assert len({cell_len(line) for line in table[1:]}) == 1
 
 
+def test_each_tone_has_a_colour() -> None:
+    assert set(COLOURS) == set(Tone)
+
+
 def test_colours_change_nothing_but_colours() -> None:
-    rows = [("T-1", Cell("blocked", "red"), LONG), ("T-2", Cell("", "bold green"), "日本")]
+    rows = [("T-1", Cell("failed", Tone.BAD), LONG), ("T-2", Cell("", Tone.GOOD), "日本")]
     uncoloured = lines([ID, STATUS, TASK], rows, 40)
 
     coloured = lines([ID, STATUS, TASK], rows, 40, colour=True)
 
-    assert "\x1b[31mblocked\x1b[0m" in coloured[1]
+    assert "\x1b[31mfailed\x1b[0m" in coloured[1]
     assert [click.unstyle(line) for line in coloured] == uncoloured
 
 

@@ -118,7 +118,7 @@ def test_states_have_colours_and_the_critical_path_is_bold_without_redundant_edg
     }
 
     assert {name: found[0] for name, found in classes.items()} == {
-        **dict.fromkeys("BCE", "pending"),
+        **dict.fromkeys("BCE", "neutral"),
         "A": "active",
         "D": "held",
     }
