@@ -23,10 +23,10 @@ from benchmarks.report import Report, parser, report
 from coordination.changes.requests.access import ForgeAccess
 from coordination.models import LandAction, LandStep, Method, Repo, Via
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
-from coordination.runs.cleanup_jobs import ExpectedResult
+from coordination.runs.landed_results import ExpectedResult
 from tests.git_server import GitServer
 from tests.testbed import git
-from workers.cleanup.execution import findings
+from workers.cleanup.completed import findings
 from workers.landing.approvals import SeenApprovals
 from workers.landing.commits import landing_message, prepare
 from workers.landing.job import CheckRuns, LandJob

@@ -24,7 +24,6 @@ from coordination.api.parameters import (
 from coordination.api.planning import DecidedSweep, Planner, Sweep, SweepOptions, SweepPreview, Workplaces
 from coordination.api.run import Decisions, Run
 from coordination.declared import Effect, Option, operation
-from coordination.durations import ms
 from coordination.errors import Blocked, CoordinationError, NotFound
 from coordination.events.records import Event
 from coordination.models import Strategy
@@ -558,10 +557,8 @@ class Runs(Decisions):
         if self._access.has_file:
             self._start_worker_to_clean()
         with self._access.reached() as connection:
-            cleaning = Cleaning(connection.store)
-            found = cleaning.survey(runs, branches=branches)
-            return found.only(
-                merged=merged, before_ms=cleaning.now_ms - ms(older_than) if older_than else None
+            return Cleaning(connection.store).survey(
+                runs, branches=branches, merged=merged, older_than=older_than
             )
 
     @operation("run.clean", Effect.CHANGES, right="administer", event="clean", tool=False)

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from coordination.changes.view import ChangeReader
 from coordination.errors import Blocked, Conflict
 from coordination.frozen import FrozenModel
-from coordination.models.values import RUN_ID
-from coordination.runs.change_sets.records import ChangeSet, RepoChange, TakenOver
+from coordination.runs.change_sets.records import ChangeSet, TakenOver
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.runs.cleanup_jobs import BranchOfSet
+from coordination.runs.cleanup_jobs import ChangeSetBranch
 from coordination.runs.control.starting import start_lock
 from coordination.runs.maintenance.cleaning import Cleaning
 from coordination.text import listed
@@ -72,7 +71,7 @@ def discard(
                 f"see it, and try again: coord changes {planned.plan}",
             )
         if found and there:
-            branches = [_branch(planned.plan, change) for change in found.open.values()]
+            branches = [ChangeSetBranch.of(planned.plan, change, keep=True) for change in found.open.values()]
             cleaning = Cleaning(connection.store, connection.signing)
             _refuse_to_lose(connection, found, cleaning.look_at_sets(branches))
             _refuse_to_lose(connection, found, cleaning.discard(branches))
@@ -92,13 +91,6 @@ def _refuse_requests(found: ChangeSet) -> None:
             f"pull requests of {found.id} are open: {listed(open_)}",
             f"close them if nobody needs them: coord pr close {found.id}",
         )
-
-
-def _branch(plan: str, change: RepoChange) -> BranchOfSet:
-    run = change.run if RUN_ID.fullmatch(change.run) else "00000000-000000-0000"
-    return BranchOfSet(
-        change_set=plan, repo=change.repo, branch=change.branch, tip=change.tip, run=run, keep=True
-    )
 
 
 def _refuse_to_lose(connection: Connection, found: ChangeSet, seen: Survey) -> None:

@@ -37,7 +37,7 @@ from coordination.models import (
     Workspace,
 )
 from coordination.runs.change_sets.records import ChangeSet
-from coordination.runs.cleanup_jobs import ExpectedResult, ResultFinding
+from coordination.runs.landed_results import ExpectedResult, ResultFinding
 from coordination.runs.submission.refusals import (
     ACCEPTED,
     NO_COMMIT,

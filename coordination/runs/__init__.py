@@ -67,7 +67,8 @@ Failures:
 | `run_contexts.py` | the shared context of a run or todo |
 | `write_back.py` | writes the outcomes of a run into the file, and records which were written |
 | `overrides.py` | options by which a person goes on without a safeguard, as they are recorded |
-| `cleanup_jobs.py` | asks workers what runs have left on their machines |
+| `cleanup_jobs.py` | asks workers what runs have left on their machines, and orders its removal |
+| `landed_results.py` | asks workers whether completed results are in the base branches |
 | `connection.py` | the stores and managers of one Redis |
 | `control/` | orders of persons: start, retry, pause, cancel, roll back, approve |
 | `submission/` | a plan's graph becomes a run; preview; refusals |

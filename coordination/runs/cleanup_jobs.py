@@ -1,7 +1,8 @@
-"""Ask the workers to report what ended runs have left on their machines, and to remove it.
+"""Cleanup jobs: questions and orders to all workers, for only a worker reaches the files of its machine.
 
-Only a worker reaches these files. A command writes a cleanup job, notifies every worker and collects their
-answers.
+A command posts a job, notifies every worker and collects their answers: `maintenance/cleaning.py` asks for
+the artifacts of ended runs and has them removed, `submission/refusals.py` asks where completed results are.
+An answer is complete or missing. `workers/cleanup/execution.py` executes the jobs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from coordination.backend.keys import Keys
 from coordination.errors import Unreachable
 from coordination.frozen import FrozenModel
 from coordination.messages import MessageBus
-from coordination.models.values import RunId
+from coordination.models.values import RUN_ID, RunId
+from coordination.runs.change_sets.records import RepoChange
+from coordination.runs.landed_results import ExpectedResult, ResultFinding
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.trust.orders import digest
 
@@ -33,6 +36,7 @@ BEGIN_WITHIN = timedelta(seconds=8)
 """
 DONE_WITHIN = timedelta(minutes=30)
 POLL_S = 0.05
+UNKNOWN_RUN = "00000000-000000-0000"
 
 Record = TypeVar("Record", bound=BaseModel)
 logger = logging.getLogger(__name__)
@@ -47,7 +51,7 @@ class Kind(StrEnum):
 
 
 class Artifact(FrozenModel):
-    """One thing that a run has left on a host."""
+    """One thing that a run has left on a host: as it was found, and after a removal with the outcome."""
 
     run: RunId
     kind: Kind
@@ -72,9 +76,14 @@ class Artifact(FrozenModel):
     """The ref below refs/coord/discarded that keeps a commit of it, which nothing else had."""
     host: str = ""
 
+    @property
+    def only_copy(self) -> bool:
+        """Return whether some work is nowhere else."""
+        return self.unmerged or self.changed
 
-class BranchOfSet(FrozenModel):
-    """The branch of a change set that has landed or is discarded."""
+
+class ChangeSetBranch(FrozenModel):
+    """The branch of a change set that may be removed: it has landed or is discarded."""
 
     change_set: str
     repo: str
@@ -85,65 +94,35 @@ class BranchOfSet(FrozenModel):
     keep: bool = False
     """True if it is discarded: its tip is kept under refs/coord/discarded."""
 
-
-class ExpectedResult(FrozenModel):
-    """The result of a completed todo that must be in its base branch."""
-
-    todo: str
-    repo: str
-    branch: str
-    """The base branch."""
-    commit: str = ""
-    """Empty where none was recorded; then its trailers are searched."""
-    run: str = ""
-    tips: tuple[str, ...] = ()
-    """Commits at which runs that contain it have left the repository."""
-    plan: str = ""
-    """The change set whose landing asks: the result may be in `tip` as well, and is searched in all refs."""
-    tip: str = ""
-    """The tip of that change set; empty where nothing of it lands."""
-    remote: bool = False
-    """True if the base branch of that landing is the one at the url."""
-
-
-class ResultFinding(FrozenModel):
-    """A worker's answer about one result."""
-
-    todo: str
-    repo: str
-    branch: str
-    run: str = ""
-    why: str = ""
-    """Reason why it does not count as landed; empty if it does, or if there is nothing of it."""
-    commit: str = ""
-    """For a landing: the commit of the todo; empty if none is known."""
-    ref: str = ""
-    """A ref that has the commit, if it does not count as landed; empty if none has."""
-    host: str = ""
-    """The host that has answered."""
+    @classmethod
+    def of(cls, change_set: str, change: RepoChange, *, keep: bool = False) -> ChangeSetBranch:
+        run = change.run if RUN_ID.fullmatch(change.run) else UNKNOWN_RUN
+        return cls(
+            change_set=change_set, repo=change.repo, branch=change.branch, tip=change.tip, run=run, keep=keep
+        )
 
 
 class CleanupJob(FrozenModel):
-    """A question to the workers.
-
-    `runs`: only these, else every run that left something, except those of `spare`; `sought`: results to look
-    for in the base branches.
-    """
+    """What the workers look for on their machines, and whether they remove it."""
 
     id: str
     until_ms: int
     """Latest time to begin it."""
     remove: bool = False
-    branches: bool = True
+    """False: they only report it."""
     runs: tuple[RunId, ...] | None = None
+    """The runs whose artifacts are meant; None for every run that left something, except those of `spare`."""
     spare: tuple[str, ...] = ()
+    sets: tuple[ChangeSetBranch, ...] = ()
+    """The branches of change sets that are meant, too."""
+    branches: bool = True
+    """False: no branches, neither of runs nor of change sets."""
     tips: Mapping[str, Mapping[str, str]] = {}
-    """Run → repository → the commit at which the run left its branch."""
-    sets: tuple[BranchOfSet, ...] = ()
-    """Branches of change sets to remove, besides what the runs have left."""
-    sought: tuple[ExpectedResult, ...] = ()
+    """Run → repository → the commit at which the run left its branch. Further commits are a person's."""
     signed: str = ""
     """The signed order to remove; see `words_to_sign`."""
+    sought: tuple[ExpectedResult, ...] = ()
+    """Instead of all this: results to look for in the base branches."""
 
     def words_to_sign(self) -> str:
         """Return what a signature covers: all that decides what is removed. The commits stand in it as
@@ -165,6 +144,12 @@ class CleanupJob(FrozenModel):
         sets, all_sets = mine.pop("sets", []), theirs.pop("sets", [])
         covered = tips.items() <= all_tips.items() and all(one in all_sets for one in sets)
         return bool(mine == theirs and covered)
+
+    def asks_for(self, artifact: Artifact) -> bool:
+        """Return whether an artifact is meant: a worker may not add to what a person has confirmed."""
+        if artifact.branch:
+            return any((one.repo, one.branch) == (artifact.repo, artifact.branch) for one in self.sets)
+        return artifact.run not in self.spare and (self.runs is None or artifact.run in self.runs)
 
     def about(self, repos: Container[str]) -> CleanupJob:
         """Return the part of the job that concerns these repositories."""
@@ -283,15 +268,15 @@ def readable(kind: type[Record], rows: Mapping[str, str], what: str) -> dict[str
     return found
 
 
-def merged(answers: Iterable[CleanupAnswer]) -> tuple[Artifact, ...]:
-    """Return each artifact once, by run.
+def reported(job: CleanupJob, answers: Iterable[CleanupAnswer]) -> tuple[Artifact, ...]:
+    """Return each artifact of the job once: those of runs, by run, then the branches of change sets.
 
     Two workers of a host may have reported the same one; it is gone if either has removed it.
     """
-    things: dict[tuple[str, str, str, str, str], Artifact] = {}
+    things: dict[tuple[bool, str, str, str, str, str], Artifact] = {}
     for answer in answers:
-        for artifact in answer.found:
-            key = (artifact.run, answer.host, artifact.repo, artifact.kind, artifact.path + artifact.branch)
-            if key not in things or artifact.gone:
-                things[key] = artifact.model_copy(update={"host": answer.host})
+        for one in filter(job.asks_for, answer.found):
+            key = (bool(one.branch), one.run, answer.host, one.repo, one.kind, one.path + one.branch)
+            if key not in things or one.gone:
+                things[key] = one.model_copy(update={"host": answer.host})
     return tuple(things[key] for key in sorted(things))

@@ -32,7 +32,7 @@ def test_a_survey_says_what_there_is_and_takes_nothing(machine: Machine, cleanin
 
     found = kinds(survey)
     assert set(found) == {Kind.WORKTREE, Kind.BRANCH, Kind.LOGS}
-    assert survey.statuses == {run: "failed"}
+    assert {name: one.status for name, one in survey.runs.items()} == {run: "failed"}
     assert found[Kind.WORKTREE].changed
     assert found[Kind.WORKTREE].bytes > 0
     assert not found[Kind.BRANCH].unmerged
@@ -222,7 +222,7 @@ def test_of_a_forgotten_run_goes_what_is_nobodys_work(machine: Machine, cleaning
     survey = cleaning.survey([])
     done = cleaning.remove(survey)
 
-    assert set(survey.statuses.values()) == {"forgotten"}
+    assert {one.status for one in survey.runs.values()} == {"forgotten"}
     assert machine.branches() == {"main", f"coord/{not_merged}"}
     (kept,) = (remnant for remnant in done.found if not remnant.gone)
     assert "no run has recorded" in kept.stays

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from coordination.runs.cleanup_jobs import ExpectedResult
+from coordination.runs.landed_results import ExpectedResult
 from tests.testbed import git
-from workers.cleanup.execution import findings
+from workers.cleanup.completed import findings
 
 RUN = "20260101-000000-abcd"
 BRANCH = f"coord/{RUN}"

@@ -114,7 +114,7 @@ def test_what_goes_on_without_a_safeguard_needs_the_right_to_override(
         coord.runs.sweep("PLAN-002", accept=["PLAN-002"])
 
     copy = Artifact(run="20260101-000000-aaaa", kind=Kind.BRANCH, repo="api", path="api", unmerged=True)
-    survey = Survey(found=(copy,), statuses={}, silent=(), absent=(), ended_ms={})
+    survey = Survey(found=(copy,), runs={}, silent=(), absent=())
     commit = git(coord.path.parent / "api", "rev-parse", "HEAD")
     editor.grant("anna", Role.OPERATOR)
     other = {"id": "TODO-002", "task": "Wait", "repo": "web", "plan": "PLAN-002", "action": "true"}

@@ -240,7 +240,7 @@ class Place:
         qa = lambda: checks.prepare(coord.checks.heads(["api"]))  # noqa: E731
         template = coord.template.show("review")
         left = Artifact(run=self.ended.id, kind=Kind.BRANCH, repo="api", path="api")
-        survey = Survey(found=(left,), statuses={}, silent=(), absent=(), ended_ms={})
+        survey = Survey(found=(left,), runs={}, silent=(), absent=())
         calls: Mapping[str, Callable[[], object]] = {
             "manager.create_issue": lambda: manager.create_issue(title="x"),
             "manager.update_issue": lambda: manager.update_issue("ISSUE-001", {"title": "x"}),

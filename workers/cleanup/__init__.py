@@ -7,6 +7,7 @@
 | `artifacts.py` | worktrees and files of runs |
 | `branches.py` | branches of runs, and of change sets that have landed or are discarded |
 | `rollback.py` | a run that is rolled back: out of its change set; its worktree and branch |
-| `landed.py` | results in a base branch, and results that it had and lost |
-| `completed.py` | the commits of completed todos, for a landing that compares them |
+| `completed.py` | the answer where results of completed todos are; for a landing, their commits |
+| `landed.py` | results in a base branch |
+| `reverted.py` | results that a base branch had and lost |
 """

@@ -36,7 +36,7 @@ from coordination.errors import GitRefused
 from coordination.git import SEEN, is_commit
 from coordination.models import OWN_BRANCHES
 from coordination.models.values import RUN_ID
-from coordination.runs.cleanup_jobs import Artifact, BranchOfSet, Kind
+from coordination.runs.cleanup_jobs import Artifact, ChangeSetBranch, Kind
 from workers.cleanup.landed import Checkout
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import Hold, ask, git
@@ -210,7 +210,7 @@ class RunBranches:
 class SetBranch:
     """The branch of a change set in one repository."""
 
-    wanted: BranchOfSet
+    wanted: ChangeSetBranch
     checkout: Path
 
     def artifact(self) -> Artifact | None:

@@ -1,4 +1,6 @@
-"""Find the commits of completed todos in one repository, and say whether they land or are in the base branch.
+"""Say where the results of completed todos are: in the base branch, among what lands, or in neither.
+
+A sweep asks about the todos that its own wait for: see `landed.py`.
 
 A landing asks about the completed todos of its plan that no record of the change set has. A todo's commit is
 the recorded one, else the newest one in any ref, `refs/coord/discarded` included, whose trailers name the
@@ -12,7 +14,7 @@ commit.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from coordination.branches import HEADS, OwnBranches, name_of_set
 from coordination.errors import GitRefused
 from coordination.git import base_tip, is_commit
 from coordination.models.values import RUN_ID
-from coordination.runs.cleanup_jobs import ExpectedResult, ResultFinding
+from coordination.runs.landed_results import ExpectedResult, ResultFinding
 from coordination.trailers import TrailerLog
 from workers.cleanup.landed import Checkout
 from workers.workspace.git import git
@@ -28,6 +30,35 @@ from workers.workspace.repository import has_commit, inspect
 
 TRAILERS = TrailerLog(("Plan", "Todo"))
 KEPT = "refs/coord/"
+
+
+def findings(places: Mapping[str, Path], sought: Iterable[ExpectedResult]) -> Iterator[ResultFinding]:
+    """Yield a finding for each result in a repository that this worker serves.
+
+    Its `why` is empty if the result is in the base branch or, for a landing, in the change set.
+    """
+    served: dict[tuple[str, str, str], list[ExpectedResult]] = {}
+    for one in sought:
+        if one.repo in places:
+            served.setdefault((one.repo, one.branch, one.plan), []).append(one)
+    for (repo, branch, plan), results in served.items():
+        if plan:
+            yield from CompletedWork(places[repo], results).findings()
+            continue
+        commits = tuple(one.commit for one in results if is_commit(one.commit))
+        checkout = Checkout(path=places[repo], revision=f"refs/heads/{branch}", recorded=commits)
+        yield from (_found(checkout, one) for one in results)
+
+
+def _found(checkout: Checkout, one: ExpectedResult) -> ResultFinding:
+    known = ResultFinding(todo=one.todo, repo=one.repo, branch=one.branch, run=one.run)
+    try:
+        if one.commit:
+            return known.model_copy(update={"why": checkout.why_not(one)})
+        return next(checkout.by_trailers(known), known)
+    except GitRefused as refused:
+        why = f"its result cannot be looked for: {refused.message}"
+        return known.model_copy(update={"why": why}) if one.commit else known
 
 
 class CompletedWork:

@@ -6,20 +6,18 @@ Workers that share a state folder clean up one after the other, so only the firs
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import redis
 
-from coordination.errors import CoordinationError, GitRefused
+from coordination.errors import CoordinationError
 from coordination.files import locked, make_private
-from coordination.git import is_commit
-from coordination.runs.cleanup_jobs import Artifact, CleanupAnswer, CleanupJob, ExpectedResult, ResultFinding
+from coordination.runs.cleanup_jobs import Artifact, CleanupAnswer, CleanupJob
 from workers.cleanup.artifacts import RunArtifacts
 from workers.cleanup.branches import SetBranch
-from workers.cleanup.completed import CompletedWork
-from workers.cleanup.landed import Checkout
+from workers.cleanup.completed import findings
 
 logger = logging.getLogger(__name__)
 
@@ -75,32 +73,3 @@ class CleanupExecution:
         make_private(self._state)
         with locked(self._state / "cleanup.lock"):
             yield
-
-
-def findings(places: Mapping[str, Path], sought: Iterable[ExpectedResult]) -> Iterator[ResultFinding]:
-    """Yield a finding for each result in a repository that this worker serves.
-
-    Its `why` is empty if the result is in the base branch or, for a landing, in the change set.
-    """
-    served: dict[tuple[str, str, str], list[ExpectedResult]] = {}
-    for one in sought:
-        if one.repo in places:
-            served.setdefault((one.repo, one.branch, one.plan), []).append(one)
-    for (repo, branch, plan), results in served.items():
-        if plan:
-            yield from CompletedWork(places[repo], results).findings()
-            continue
-        commits = tuple(one.commit for one in results if is_commit(one.commit))
-        checkout = Checkout(path=places[repo], revision=f"refs/heads/{branch}", recorded=commits)
-        yield from (_found(checkout, one) for one in results)
-
-
-def _found(checkout: Checkout, one: ExpectedResult) -> ResultFinding:
-    known = ResultFinding(todo=one.todo, repo=one.repo, branch=one.branch, run=one.run)
-    try:
-        if one.commit:
-            return known.model_copy(update={"why": checkout.why_not(one)})
-        return next(checkout.by_trailers(known), known)
-    except GitRefused as refused:
-        why = f"its result cannot be looked for: {refused.message}"
-        return known.model_copy(update={"why": why}) if one.commit else known

@@ -117,7 +117,7 @@ def _confirm(survey: Survey) -> None:
 
 
 def _print_survey(survey: Survey, form: Form) -> None:
-    lines = [ArtifactLine(status=survey.statuses.get(one.run, ""), **dict(one)) for one in survey.found]
+    lines = [ArtifactLine(status=survey.runs[one.run].status, **dict(one)) for one in survey.found]
     form.records(lines, lambda: _print_found(survey) if lines else _print_none(survey), data=_data(survey))
     _print_left(survey)
 
@@ -157,7 +157,7 @@ def _print_found(survey: Survey) -> None:
     rows = [
         (
             r.run,
-            survey.statuses.get(r.run),
+            survey.runs[r.run].status,
             r.host,
             r.kind,
             r.repo,
@@ -176,7 +176,7 @@ def _remark(remnant: Artifact) -> str:
 
 
 def _data(survey: Survey) -> dict[str, object]:
-    found = [{"status": survey.statuses.get(r.run), **r.model_dump(mode="json")} for r in survey.found]
+    found = [{"status": survey.runs[r.run].status, **r.model_dump(mode="json")} for r in survey.found]
     kept = [r.model_dump(mode="json") for r in survey.kept]
     return {"found": found, "silent": survey.silent, "absent": survey.absent, "kept": kept}
 

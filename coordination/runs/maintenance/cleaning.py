@@ -1,16 +1,27 @@
-"""Survey the artifacts of ended runs on the workers' machines, and remove them after a person's confirmation.
+"""Remove what ended runs have left on the workers' machines, after a person's confirmation.
 
-Only workers reach these files, so the command writes a cleanup job, notifies every worker and collects the
-answers. In the survey each worker reports what it finds, and what it would keep and why. Then the same job,
-with the runs named, removes the rest. Answers are complete or missing; workers that do not answer are named.
+**Found** are worktrees, branches, logs and transferred commits of ended runs, and the branches of change sets
+that have landed or are discarded. Only workers reach them, so both steps are cleanup jobs to all workers
+(`runs/cleanup_jobs.py`), and workers that do not answer are named:
 
-The worker decides at the moment of removal what is removed; the survey only informs the person.
+1. `survey`: each worker reports what it finds, what it would keep and why. Nothing is removed.
+2. **A person decides**: `coord run clean` shows the survey and asks. Without a person, or with `--yes`, the
+   only copy of work is refused (`refuse_only_copies`).
+3. `remove`: **the workers remove**. The job names the runs of the survey, and is signed where this user has a
+   key. Each worker verifies it and decides again at that moment; the survey only informs the person. Then the
+   logs, values and bundles in Redis go, too.
+
+**Never removed** is anything of a live run, of a run whose rollback failed, or of a run that such a one
+continues; this module leaves them out. A worker keeps, with the reason, a worktree in use, or one that git
+does not know as a worktree of its repository; a branch with commits that no run has recorded, or that is
+checked out elsewhere; and it does not look at names that coord does not give (`workers/cleanup/artifacts.py`,
+`branches.py`). The commits of an unmerged branch that is removed stay below `refs/coord/discarded`.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -22,16 +33,16 @@ from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import (
     BEGIN_WITHIN,
     Artifact,
-    BranchOfSet,
+    ChangeSetBranch,
     CleanupJob,
     CleanupQueue,
     ask_workers,
-    merged,
+    reported,
 )
 from coordination.runs.maintenance.expiry import forget_bundles, forget_contexts, forget_logs
 from coordination.runs.records import TAKES_UP, RunStatus
 from coordination.runs.store import RunStore
-from coordination.runs.submission.draft import Signing
+from coordination.runs.submission.draft import HOST, Signing
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.text import quoted
@@ -46,32 +57,46 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndedRunFacts:
-    """Records of an ended run in Redis."""
+class EndedRun:
+    """What Redis knows of an ended run."""
 
     status: str
+    """Or `forgotten`, if Redis has deleted its records."""
+    ended_ms: int
     tips: Mapping[str, str]
+    """Repository → the commit at which the run left its branch."""
     hosts: tuple[str, ...]
     """Hosts where it worked."""
-    finished_ms: int = 0
+
+    @classmethod
+    def of(cls, meta: Mapping[str, str], tips: Mapping[str, str]) -> EndedRun:
+        hosts = tuple(value for name, value in meta.items() if name.startswith(HOST))
+        ended_ms = int(meta.get("finished_at") or 0)
+        return cls(status=meta["status"], ended_ms=ended_ms, tips=tips, hosts=hosts)
+
+    @classmethod
+    def forgotten(cls, run_id: str) -> EndedRun:
+        """Return a run without records. It began, by its id, before it ended; 0 without such a day."""
+        try:
+            begun = datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+        except ValueError:
+            return cls(status=FORGOTTEN, ended_ms=0, tips={}, hosts=())
+        return cls(status=FORGOTTEN, ended_ms=int(begun.timestamp() * 1000), tips={}, hosts=())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """The artifacts of runs that the workers have found or removed."""
+    """The artifacts that the workers have found, or removed and kept."""
 
     found: tuple[Artifact, ...]
-    statuses: Mapping[str, str]
-    """Run → its status, or `forgotten`."""
+    runs: Mapping[str, EndedRun]
+    """The runs that left them, by id."""
+    kept: tuple[Artifact, ...] = ()
+    """Only copies in runs that were left out because not all of their work is merged."""
     silent: tuple[str, ...]
     """Living workers that did not answer, with the reason if they gave one."""
     absent: tuple[str, ...]
     """Hosts where one of the runs worked and that have no living worker."""
-
-    ended_ms: Mapping[str, int]
-    """Run → its end, in ms since 1970."""
-    kept: tuple[Artifact, ...] = ()
-    """Only copies in runs that were left out because not all of their work is merged."""
 
     @property
     def removable(self) -> tuple[Artifact, ...]:
@@ -80,16 +105,16 @@ class Survey:
     @property
     def only_copies(self) -> tuple[Artifact, ...]:
         """Return the branches and worktrees whose removal would delete the only copy of work."""
-        return tuple(r for r in self.removable if r.unmerged or r.changed)
+        return tuple(r for r in self.removable if r.only_copy)
 
-    def only(self, *, merged: bool = False, before_ms: int | None = None) -> Survey:
-        """Return the survey of the runs whose work is all `merged` and unchanged since, and that ended before
-        that time.
-        """
-        too_late = {run for run, at in self.ended_ms.items() if before_ms is not None and at >= before_ms}
-        kept = tuple(r for r in self.found if merged and (r.unmerged or r.changed) and r.run not in too_late)
-        left_out = too_late | {r.run for r in kept}
+    def only_merged(self) -> Survey:
+        """Return the survey of the runs whose work is all merged and unchanged since."""
+        kept = tuple(r for r in self.found if r.only_copy)
+        left_out = {r.run for r in kept}
         return replace(self, found=tuple(r for r in self.found if r.run not in left_out), kept=kept)
+
+    def ended_before(self, at_ms: int) -> Survey:
+        return replace(self, found=tuple(r for r in self.found if self.runs[r.run].ended_ms < at_ms))
 
     def refuse_only_copies(self) -> None:
         """Raise Conflict where the only copy of work would be removed."""
@@ -135,70 +160,72 @@ class Cleaning:
         self._registry = WorkerRegistry(store.redis, store.keys)
         self._reader = RunReader(store.redis, store.keys)
 
-    @property
-    def now_ms(self) -> int:
-        return self._store.now_ms()
-
-    def survey(self, named: Sequence[str], *, branches: bool = True) -> Survey:
+    def survey(
+        self,
+        named: Sequence[str],
+        *,
+        branches: bool = True,
+        merged: bool = False,
+        older_than: timedelta | None = None,
+    ) -> Survey:
         """Return what these runs have left (all ended runs if none is named). Raise Conflict for a live run,
         and one whose rollback failed.
+
+        `merged`: only of runs whose work is all merged. `older_than`: only of runs that ended longer ago.
         """
-        chosen = tuple(dict.fromkeys(self._resolved(name) for name in named))
+        runs = tuple(dict.fromkeys(self._resolved(name) for name in named)) or None
         needed = self._needed()
-        for run_id in chosen:
+        for run_id in runs or ():
             if run_id in needed:
                 raise Conflict(
                     f"run {run_id} {needed[run_id]}", f"look: coord show-run {run_id}; clean up afterwards"
                 )
-        runs = chosen or None
-        sets = self._landed(runs)
-        return self._ask(remove=False, branches=branches, runs=runs, spare=tuple(needed), sets=sets)
+        found = self._ask(runs=runs, spare=tuple(needed), sets=self._landed(runs), branches=branches)
+        if older_than:
+            found = found.ended_before(self._store.now_ms() - ms(older_than))
+        return found.only_merged() if merged else found
 
     def remove(self, survey: Survey, *, branches: bool = True) -> Survey:
         """Remove what the survey found, as far as the workers allow; return what was removed and what was
         kept.
         """
-        runs = tuple(dict.fromkeys(r.run for r in survey.found))
         needed = self._needed()  # a run may have been retried or rolled back since the survey
-        runs = tuple(r for r in runs if r not in needed)
-        found = {(r.repo, r.branch) for r in survey.found if r.branch}
-        sets = [one for one in self._landed(runs) if (one.repo, one.branch) in found]
-        removed = self._ask(remove=True, branches=branches, runs=runs, sets=sets)
+        runs = tuple(dict.fromkeys(r.run for r in survey.found if r.run not in needed))
+        seen = {(r.repo, r.branch) for r in survey.found if r.branch}
+        sets = [one for one in self._landed(runs) if (one.repo, one.branch) in seen]
+        removed = self._ask(OperationKind.CLEAN, runs=runs, sets=sets, branches=branches)
         building = {run for one in ChangeSets(self._store).read_all().values() for run in one.runs}
         for run_id in runs:
             forget_logs(self._store, run_id)
-            if run_id in building:
-                continue  # the next run of the change set needs its values and commits
-            forget_contexts(self._store, run_id)
-            if branches and all(r.gone for r in removed.found if r.run == run_id):
-                forget_bundles(self._store, run_id)
-            self._announce(run_id, [r for r in removed.found if r.run == run_id and r.gone])
+            if run_id not in building:  # else the next run of the change set needs its values and commits
+                self._forget_work(run_id, [r for r in removed.found if r.run == run_id], branches=branches)
         return replace(removed, kept=survey.kept)
 
-    def look_at_sets(self, sets: Sequence[BranchOfSet]) -> Survey:
+    def look_at_sets(self, sets: Sequence[ChangeSetBranch]) -> Survey:
         """Return the branches of these change sets, with the reasons why some stay."""
-        return self._ask(remove=False, branches=True, runs=(), sets=sets)
+        return self._ask(runs=(), sets=sets)
 
-    def discard(self, sets: Sequence[BranchOfSet]) -> Survey:
+    def discard(self, sets: Sequence[ChangeSetBranch]) -> Survey:
         """Remove the branches of these change sets; their tips stay under refs/coord/discarded."""
-        return self._ask(remove=True, branches=True, runs=(), sets=sets, kind=OperationKind.DISCARD)
+        return self._ask(OperationKind.DISCARD, runs=(), sets=sets)
 
-    def _landed(self, runs: Sequence[str] | None) -> tuple[BranchOfSet, ...]:
+    def _landed(self, runs: Sequence[str] | None) -> list[ChangeSetBranch]:
         """Return the branches whose work has landed, of change sets that these runs moved last."""
-        return tuple(
-            BranchOfSet(
-                change_set=name, repo=change.repo, branch=change.branch, tip=change.tip, run=change.run
-            )
+        return [
+            ChangeSetBranch.of(name, change)
             for name, one in ChangeSets(self._store).read_all().items()
             for change in one.repos.values()
             if change.landed and RUN_ID.fullmatch(change.run) and (runs is None or change.run in runs)
-        )
+        ]
 
-    def _announce(self, run_id: str, gone: Sequence[Artifact]) -> None:
-        repos = sorted({artifact.repo for artifact in gone})
-        self._store.announce(
-            "run.cleaned", run_id, run=run_id, actor=actor(), repos=repos, data={"removed": str(len(gone))}
-        )
+    def _forget_work(self, run_id: str, artifacts: Sequence[Artifact], *, branches: bool) -> None:
+        """Delete the values and commits of a run in Redis, and announce what was removed."""
+        forget_contexts(self._store, run_id)
+        gone = [r for r in artifacts if r.gone]
+        if branches and len(gone) == len(artifacts):
+            forget_bundles(self._store, run_id)
+        repos, data = sorted({r.repo for r in gone}), {"removed": str(len(gone))}
+        self._store.announce("run.cleaned", run_id, run=run_id, actor=actor(), repos=repos, data=data)
 
     def _resolved(self, name: str) -> str:
         try:
@@ -223,38 +250,38 @@ class Cleaning:
 
     def _ask(
         self,
+        removal: OperationKind | None = None,
         *,
-        remove: bool,
-        branches: bool,
         runs: tuple[str, ...] | None,
         spare: tuple[str, ...] = (),
-        sets: Sequence[BranchOfSet] = (),
-        kind: OperationKind = OperationKind.CLEAN,
+        sets: Sequence[ChangeSetBranch] = (),
+        branches: bool = True,
     ) -> Survey:
+        """Return what the workers report. `removal`: why they remove it; None to look only. The others: as in
+        CleanupJob.
+        """
         ended = self._ended()
         job = CleanupJob(
             id=uuid.uuid4().hex,
             until_ms=self._store.now_ms() + ms(2 * BEGIN_WITHIN),
-            remove=remove,
-            branches=branches,
+            remove=removal is not None,
             runs=runs,
             spare=spare,
             sets=tuple(sets),
-            tips={run_id: known.tips for run_id, known in ended.items() if known.tips},
+            branches=branches,
+            tips={run_id: run.tips for run_id, run in ended.items() if run.tips},
         )
-        if remove and self._signing:
-            job = job.model_copy(update={"signed": self._signed(self._signing, job, kind)})
+        if removal and self._signing:
+            job = job.model_copy(update={"signed": self._signed(self._signing, job, removal)})
         answers, silent = ask_workers(self._queue, self._registry, job)
-        found = self._of_ended(_asked_for(merged(answers), job), ended)
-        there = {answer.host for answer in answers}
-        concerned = [known for run_id, known in ended.items() if runs is None or run_id in runs]
-        hosts = {host for known in concerned for host in known.hosts}
+        found = self._of_ended(reported(job, answers), ended)
+        worked = {host for id_, run in ended.items() if runs is None or id_ in runs for host in run.hosts}
+        there = {answer.host for answer in answers} | {one.host for one in self._registry.workers()}
         return Survey(
             found=found,
-            ended_ms={r.run: _ended_ms(r.run, ended.get(r.run)) for r in found},
-            statuses={r.run: ended[r.run].status if r.run in ended else FORGOTTEN for r in found},
+            runs={r.run: ended.get(r.run) or EndedRun.forgotten(r.run) for r in found},
             silent=silent,
-            absent=tuple(sorted(hosts - there - {worker.host for worker in self._registry.workers()})),
+            absent=tuple(sorted(worked - there)),
         )
 
     def _signed(self, signing: Signing, job: CleanupJob, kind: OperationKind) -> str:
@@ -267,48 +294,23 @@ class Cleaning:
         )
         return seal_operation(operation, signing.signer)
 
-    def _of_ended(
-        self, found: tuple[Artifact, ...], ended: Mapping[str, EndedRunFacts]
-    ) -> tuple[Artifact, ...]:
+    def _of_ended(self, found: tuple[Artifact, ...], ended: Mapping[str, EndedRun]) -> tuple[Artifact, ...]:
         """Return the artifacts without those of runs that began or ended while the workers looked."""
         others = {r.run for r in found} - set(ended)
         known = {run_id for run_id in others if self._store.status(run_id) is not None}
         return tuple(r for r in found if r.run not in known)
 
-    def _ended(self) -> dict[str, EndedRunFacts]:
-        ids = self._store.redis.zrange(self._store.keys.runs, 0, -1)
-        known = {}
+    def _ended(self) -> dict[str, EndedRun]:
+        keys, ids = self._store.keys, self._store.redis.zrange(self._store.keys.runs, 0, -1)
+        ended = {}
         for start in range(0, len(ids), ASKED_AT_ONCE):
             piece = ids[start : start + ASKED_AT_ONCE]
             with self._store.redis.pipeline(transaction=False) as pipeline:
                 for run_id in piece:
-                    pipeline.hgetall(self._store.keys.run(run_id).meta)
-                    pipeline.hgetall(self._store.keys.run(run_id).tips)
+                    pipeline.hgetall(keys.run(run_id).meta)
+                    pipeline.hgetall(keys.run(run_id).tips)
                 rows = pipeline.execute()
             for run_id, meta, tips in zip(piece, rows[::2], rows[1::2], strict=True):
                 if meta.get("status") in ENDED:  # any other status is not one of coord
-                    hosts = tuple(value for name, value in meta.items() if name.startswith("host."))
-                    finished_ms = int(meta.get("finished_at") or 0)
-                    known[run_id] = EndedRunFacts(
-                        status=meta["status"], tips=tips, hosts=hosts, finished_ms=finished_ms
-                    )
-        return known
-
-
-def _asked_for(found: Iterable[Artifact], job: CleanupJob) -> tuple[Artifact, ...]:
-    """Return the artifacts in the job: a worker may not add to what the person has confirmed."""
-    sets = {(one.repo, one.branch) for one in job.sets}
-    of_sets = tuple(r for r in found if (r.repo, r.branch) in sets)
-    of_runs = (r for r in found if not r.branch and r.run not in job.spare)
-    return (*(r for r in of_runs if job.runs is None or r.run in job.runs), *of_sets)
-
-
-def _ended_ms(run_id: str, known: EndedRunFacts | None) -> int:
-    """Return the end of a run; if Redis has deleted its records, its start by its id, which is earlier."""
-    if known is not None:
-        return known.finished_ms
-    try:
-        begun = datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-    except ValueError:  # no day of the calendar: unknown
-        return 0
-    return int(begun.timestamp() * 1000)
+                    ended[run_id] = EndedRun.of(meta, tips)
+        return ended

@@ -9,7 +9,7 @@ version) the branches `coord/*` are searched for the todo's trailers. A todo tha
 neither, and is not checked.
 
 Only workers reach the repositories, so every worker that serves one of them is asked by a cleanup job: any of
-them may be given the next todo. The worker's part is in `workers/cleanup/landed.py`.
+them may be given the next todo. The worker's part is `workers/cleanup/completed.py`.
 
 Uncommitted changes and unmerged commits in the checkouts of this machine are no part of a run either.
 """
@@ -34,14 +34,8 @@ from coordination.planner.blockers import Register
 from coordination.planner.gates import MILESTONE_REPO, gates_of
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import plans_of
-from coordination.runs.cleanup_jobs import (
-    BEGIN_WITHIN,
-    CleanupJob,
-    CleanupQueue,
-    ExpectedResult,
-    ResultFinding,
-    ask_workers,
-)
+from coordination.runs.cleanup_jobs import BEGIN_WITHIN, CleanupJob, CleanupQueue, ask_workers
+from coordination.runs.landed_results import ExpectedResult, ResultFinding
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordination.landing.completed import judge
-from coordination.runs.cleanup_jobs import ExpectedResult, ResultFinding
+from coordination.runs.landed_results import ExpectedResult, ResultFinding
 
 COMMIT = "c" * 40
 THERE = {"commit": COMMIT}
