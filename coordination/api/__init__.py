@@ -6,8 +6,8 @@
 | `access.py` | file, settings, local processes and Redis of the ecosystem, each opened on first use |
 | `coord.py` | the facade of scripts and servers, which live longer than a command; its figures |
 | `specification.py` | names of the original specification that have no other place |
-| `runs.py` | all runs |
-| `run.py` `run_reading.py` | one run, and decisions about its todos; its read-only half |
+| `runs.py` | all runs, and decisions about their todos |
+| `run.py` | one run |
 | `changes.py` | change sets: shown, compared, adopted, discarded |
 | `generators.py` | plans and todos made for many repositories; one command in many repositories |
 | `landing.py` | quality checks; change sets into the base branches, and out of them again |

@@ -1,44 +1,283 @@
-"""One run: waited for, steered, undone, retried; decisions of people about todos of runs."""
+"""One run: read, followed, waited for, steered, undone, retried."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from coordination.api.parameters import AsItWas, AskingTodo, CheckpointName, Comment, InRun
-from coordination.api.run_reading import RunReading
-from coordination.declared import Effect, operation
+from coordination.api.parameters import AsItWas, CheckpointName
+from coordination.backend.client import reaching
+from coordination.declared import Effect, Option, operation
 from coordination.environment import actor
-from coordination.errors import Blocked, Conflict
-from coordination.events.records import BEGINNING
-from coordination.models import OnFailure, Verdict, WriteBack
-from coordination.runs.records import RunStatus
+from coordination.errors import Blocked, Conflict, CoordinationError, NotFound
+from coordination.events.records import BEGINNING, Event
+from coordination.models import OnFailure, WriteBack
+from coordination.runs.connection import Connection
+from coordination.runs.logs import LogReader, marked, prefixed
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.run_kinds import is_landing
 from coordination.runs.views import timeline
-from coordination.runs.views.records import RunView
-from coordination.runs.views.run_list import ANY_RUN, OF_TODOS, UNDOABLE, ActsOn
+from coordination.runs.views.records import Progress, RunView, TodoView
+from coordination.runs.views.run_list import ANY_RUN, OF_TODOS, UNDOABLE
 from coordination.runs.views.timeline import RunEvent
+from coordination.runs.views.todo_view import in_hand
+from coordination.text import did_you_mean
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.backend.steps.run import Reply
+    from coordination.changes.checkout import RepoDiff
     from coordination.ecosystem.writeback import Written
-    from coordination.runs.control.approvals import Decision
     from coordination.runs.control.named_checkpoints import NamedCheckpoint
-    from coordination.runs.control.signing import Subject
     from coordination.runs.control.steering import RollbackPreview
     from coordination.runs.retrying.retry_plan import RetryPlan
+    from coordination.runs.views.progress_reader import ProgressReader
 
 
-class Run(RunReading):
+class Run:
     """A handle of a run. It owns nothing: a process that leaves changes nothing of the run, as long as its
     workers stay.
     """
 
     def __init__(self, access: EcosystemAccess, run_id: str) -> None:
-        super().__init__(access, run_id)
+        self.id = run_id
+        self._access = access
+        self._connection = access.connection
         self._told = BEGINNING
+        access.handles.add(run_id)
+
+    # Read
+
+    @contextmanager
+    def _reached(self) -> Iterator[Connection]:
+        with reaching(self._connection.url):
+            yield self._connection
+
+    @operation("run.show", Effect.READS, on=ANY_RUN, tool=False)
+    def view(self, *, todos: bool = True, only: Collection[str] | None = None) -> RunView:
+        """Show a run: its status and progress; state, attempts, times, error and wait reason of each todo.
+
+        `todos`: with its todos. `only`: with these todos, and without the progress.
+        """
+        with self._reached() as connection:
+            found = connection.reader.read(self.id, todos=todos, only=only)
+            return found if only is not None else self._progress_reader.with_progress(found, complete=todos)
+
+    def with_signatures(self, view: RunView) -> RunView:
+        """Return the view with the verified signatures, and the parts that could not be verified."""
+        from coordination.runs.control.signing import with_signatures
+
+        with self._reached() as connection:
+            return with_signatures(connection, view)
+
+    def signed_view(self) -> RunView:
+        """Show a run as `view` does, with its verified signatures."""
+        return self.with_signatures(self.view())
+
+    def progress(self) -> Progress:
+        """Return how far the run is, when it is expected to end, what runs, waits and comes next; a second
+        call on the same handle costs less.
+        """
+        with self._reached():
+            return self._progress_reader.read()
+
+    @cached_property
+    def _progress_reader(self) -> ProgressReader:
+        from coordination.runs.views.progress_reader import ProgressReader
+
+        return ProgressReader(self._connection.redis, self._connection.keys, self.id)
+
+    def max_parallel(self) -> int | None:
+        """Return how many of its todos may run at once; None without a limit of its own."""
+        with self._reached() as connection:
+            return connection.reader.max_parallel(self.id)
+
+    def status(self) -> RunStatus:
+        with self._reached() as connection:
+            return connection.reader.status(self.id)
+
+    def todo(self, todo: str, state: TodoState, *, undoing: bool = False) -> TodoView:
+        """Return a todo as it was in that state. Raises Unreadable where the run does not have it."""
+        with self._reached() as connection:
+            return connection.reader.todo(self.id, todo, state, undoing=undoing)
+
+    def todos_in_hand(self) -> set[str]:
+        """Return the todos that have begun and not ended."""
+        with self._reached() as connection:
+            return in_hand(connection.redis, connection.keys.run(self.id))
+
+    def branches(self, view: RunView) -> Mapping[str, str]:
+        """Return repository → the branch with its work."""
+        with self._reached() as connection:
+            return connection.reader.branches(view)
+
+    def commands_to_pull(self, view: RunView) -> tuple[str, ...]:
+        """Return the commands that update the checkouts of this machine which a landing has left behind."""
+        from coordination.landing.preview import commands_to_pull
+
+        if not is_landing(view.plan_id) or not self._access.has_file:
+            return ()
+        try:
+            document = self._access.document
+            repos = document.ecosystem.repos
+            places = {repo.name: document.repo_path(repo) for repo in repos}
+            return commands_to_pull(view.todos, repos, places)
+        except CoordinationError:  # the file is broken by now, or git is gone: the run is shown nevertheless
+            return ()
+
+    def lands_by_requests(self, repos: Collection[str]) -> bool:
+        """Return whether one of these repositories has a forge for which this machine has a token."""
+        from coordination.forges.connect import with_token
+
+        try:
+            declared = self._access.document.ecosystem.repos if self._access.has_file else ()
+        except CoordinationError:  # the file is broken by now
+            return False
+        return bool(with_token(repo for repo in declared if repo.name in repos))
+
+    def log_tail(self, todo: str) -> str:
+        with self._reached() as connection:
+            return connection.reader.log_tail(self.id, todo)
+
+    @operation("run.logs", Effect.READS, on=ANY_RUN, tool=False)
+    def log(
+        self,
+        todo: Annotated[
+            str | None, Option("A todo of the run (default: all of its todos).", completes="todo_ids")
+        ] = None,
+        *,
+        follow: Annotated[
+            bool, Option("Follow the output until the todo, or the run, has ended.", short="-f")
+        ] = False,
+    ) -> Iterator[str]:
+        """Read the output of the todos of a run, over all attempts.
+
+        `todo`: of this todo; without it, of all, each line with its todo. `follow`: until the todo, or the
+        run, has ended. Yield it in pieces.
+
+        Raises NotFound.
+        """
+        with self._reached() as connection:
+            todos = self._log_of(connection, todo)
+            reader = LogReader(connection.blocking, connection.keys, self.id, todos)
+            texts = marked(reader.followed() if follow else reader.written())
+            yield from prefixed(texts, todos) if todo is None else (text for _, text in texts)
+
+    def _log_of(self, connection: Connection, todo: str | None) -> list[str]:
+        todos = [one.id for one in connection.reader.read(self.id).todos]
+        if todo is None:
+            return todos
+        if todo not in todos:
+            near = did_you_mean(todo, todos)
+            raise NotFound(
+                f"run {self.id} has no todo {todo!r}{near}", f"list them: coord show-run {self.id}"
+            )
+        return [todo]
+
+    def gantt(self) -> str:
+        """Return a Gantt chart as SVG: the times of each todo, and the reasons of its waits."""
+        from coordination.charts.gantt import gantt_svg
+
+        with self._reached() as connection:
+            store = connection.store
+            view, events = (
+                connection.reader.read(self.id),
+                timeline.all_events(store.redis, store.keys, self.id),
+            )
+            return gantt_svg(view, store.brief(self.id), list(events), store.now_ms())
+
+    def picture(self, tasks: Mapping[str, str]) -> str:
+        """Return an SVG picture of the graph. `tasks`: todo → its task in the file."""
+        from coordination.charts.pictures import run_svg
+
+        with self._reached() as connection:
+            brief = connection.store.brief(self.id)
+            return run_svg(connection.reader.read(self.id), brief.predecessors, tasks)
+
+    def todo_diff(self, todo: TodoView, plan: str) -> RepoDiff | None:
+        """Return the difference that a todo of the run made by itself; None where it committed nothing.
+
+        Raises GitRefused where this machine does not have its commit.
+        """
+        from coordination.changes.checkout import RepoDiff, diff_of_commit
+
+        with self._reached() as connection:
+            began, commit = connection.reader.commits_of(self.id, todo)
+        if not began or not commit or began == commit:
+            return None
+        document = self._access.document
+        places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
+        known = RepoDiff(plan=plan, repo=todo.repo, branch="", base=began, tip=commit, host=todo.host)
+        return diff_of_commit(known, places.get(todo.repo))
+
+    def document(self, *, to_import: bool) -> Iterator[str]:
+        """Yield all that Redis keeps of the run, as the pieces of a JSON document.
+
+        Raises Conflict where a todo of it still runs and the document is `to_import`.
+        """
+        from coordination.runs.export.document import document_of
+
+        with self._reached() as connection:
+            yield from document_of(connection.store, self.id, to_import=to_import)
+
+    @operation("run.export", Effect.READS, on=ANY_RUN, tool=False)
+    def export(
+        self,
+        file: str | Path,
+        *,
+        look: Annotated[bool, Option("Export a live run; the document cannot be imported.")] = False,
+    ) -> Path:
+        """Export a run as a JSON document, compressed if the name of the file ends in .gz.
+
+        `look`: also of a live run, which cannot be imported then.
+
+        Raises as `document` does.
+        """
+        from coordination.runs.export.document import save
+
+        save(self.document(to_import=not look), Path(file))
+        return Path(file)
+
+    # Followed
+
+    def follow(self, since: str = BEGINNING) -> Iterator[RunEvent | None]:
+        """Yield each event after `since`, and None at each tick without one, until the run ends."""
+        with self._reached() as connection:
+            yield from timeline.follow(connection.blocking, connection.keys, self.id, since=since)
+
+    def last_event(self) -> str:
+        """Return the id of the newest event."""
+        with self._reached() as connection:
+            newest = connection.redis.xrevrange(connection.keys.run(self.id).events, count=1)
+        return newest[0][0] if newest else BEGINNING
+
+    def redis_is_full(self) -> bool:
+        """Return whether Redis cannot write to its disk: then no step succeeds, and only INFO shows why."""
+        with self._reached() as connection:
+            status: str = connection.redis.info("persistence").get("aof_last_write_status", "ok")
+        return status != "ok"
+
+    def unserved(self, view: RunView) -> Mapping[str, str]:
+        """Return repository → the missing part (a worker, a program), for repositories of open todos that no
+        worker serves.
+        """
+        with self._reached() as connection:
+            return connection.registry.unserved({todo.repo for todo in view.todos if not todo.state.ended})
+
+    def workers(self) -> set[str]:
+        """Return the ids of the workers that are there."""
+        with self._reached() as connection:
+            return {worker.id for worker in connection.registry.workers()}
+
+    def events(self) -> Iterator[Event]:
+        """Yield the events of the run, from its first one to its end."""
+        for event in self.follow():
+            if event is not None:
+                yield event.as_event(self.id)
 
     # Waited for
 
@@ -337,90 +576,6 @@ class Run(RunReading):
         arguments = {"of": self.id, "on_failure": on_failure, "max_parallel": max_parallel}
         self._access.announce("retry", self.id, run=run_id, repos=sorted(left.repos), data=arguments)
         return Run(self._access, run_id)
-
-
-class Decisions:
-    """The part of `coord.runs` by which people decide. Names of runs are those of `Runs`."""
-
-    def __init__(self, access: EcosystemAccess) -> None:
-        self._access = access
-
-    def complete(self, todo: str, run: str | None = None) -> Run:
-        """Complete a manual todo that a person has done; return its run, which continues."""
-        from coordination.runs.control import approvals
-
-        with self._access.reached() as connection:
-            named = connection.reader.resolve(run, ActsOn(todo=todo)) if run else None
-            self._access.authority.check("complete", lambda: self._repos_of(todo, named))
-            run_id = approvals.complete(connection, todo, named)
-        self._access.announce("complete", todo, run=run_id)
-        return Run(self._access, run_id)
-
-    @operation("run.approve", Effect.ADDS, right="approve", event="approve", tool=False)
-    def approve(self, todo: AskingTodo, *, run: InRun = None, comment: Comment = "") -> Run:
-        """Approve a todo or milestone that waits at a gate, or a manual todo that a person has done.
-
-        Raises NotFound; Conflict; UsageError where nothing waits for approval, or several runs do and none is
-        named.
-        """
-        return Run(self._access, self.decide(Verdict.APPROVE, todo, run, comment).run_id)
-
-    @operation(
-        "run.reject",
-        Effect.CHANGES,
-        right="approve",
-        event="reject",
-        for_agents="Do it on behalf of a person who told you to. coord_run_retry asks for the approval "
-        "again.",
-    )
-    def reject(self, todo: AskingTodo, *, run: InRun = None, comment: Comment = "") -> Run:
-        """Reject a todo or milestone that waits at a gate. It fails without another attempt, and the run
-        follows its `on_failure`.
-
-        Raises as `approve` does.
-        """
-        return Run(self._access, self.decide(Verdict.REJECT, todo, run, comment).run_id)
-
-    def review(self, todo: str, run: str | None = None) -> tuple[str, Subject | None]:
-        """Return the run, and what an approval of the todo would sign: task, order and commits, from bytes
-        that were verified here; None in a process without an identity. Raises as `approve` does; NotTrusted
-        where somebody has changed the run.
-        """
-        from coordination.runs.control import approvals
-
-        with self._access.reached() as connection:
-            self._access.authority.check("read")
-            return approvals.review(
-                connection, todo, connection.reader.resolve(run, ActsOn(todo=todo)) if run else None
-            )
-
-    def decide(
-        self,
-        verdict: Verdict,
-        todo: str,
-        run: str | None = None,
-        comment: str = "",
-        *,
-        reviewed: Subject | None = None,
-    ) -> Decision:
-        """Approve or reject; return who decided what in which run. Raises as `approve` does, and Conflict
-        where the todo is not as it was `reviewed` any more.
-        """
-        from coordination.runs.control import approvals
-
-        with self._access.reached() as connection:
-            named = connection.reader.resolve(run, ActsOn(todo=todo)) if run else None
-            self._access.authority.check(verdict.value, lambda: self._repos_of(todo, named))
-            decision = approvals.decide(connection, verdict, todo, named, comment, reviewed=reviewed)
-        self._access.announce(verdict.value, todo, run=decision.run_id, data={"comment": comment})
-        return decision
-
-    def _repos_of(self, todo: str, run_id: str | None) -> set[str]:
-        """Return the repository of a todo in a run, or all of the run for a milestone; empty if unknown."""
-        asking = () if run_id else self._access.live_asking()
-        names = [run_id] if run_id else [one.run_id for one in asking if one.todo == todo]
-        rows = [row for name in names for row in Run(self._access, name).view().todos if row.repo]
-        return {row.repo for row in rows if row.id == todo} or {row.repo for row in rows}
 
 
 def _is_end(event: RunEvent | None) -> bool:

@@ -124,7 +124,7 @@ ELSEWHERE = {
     "api.access.": "a question to Redis whether it is there, before a command by hand",
     "operations.checkup.": "doctor, which only reads",
     "runs.control.approvals.": "a command that decides nothing, and says why: it only reads",
-    "api.run_reading.RunReading.redis_is_full:": "a command that follows a run, where nothing moves",
+    "api.run.Run.redis_is_full:": "a command that follows a run, where nothing moves",
     "runs.export.": "a command that writes a run as a document, and only reads",
     "breaker": "programs and commands that ask a breaker by themselves: what runs do of it is part of their "
     "own steps",
