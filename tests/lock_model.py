@@ -158,7 +158,7 @@ class Table:
         return f"{request.amount(name) if name in self.capacities else 1} {request.id}"
 
     def sweep(self) -> None:
-        """Remove the entries of dead processes, as locks/release.py does."""
+        """Remove the entries of dead processes, as locks/sweeper.py does."""
         self.call(Sweep(names=self.redis.smembers(self.keys.names)))
         self.call(SweepOwners(parties=self.redis.smembers(self.keys.parties)))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from coordination.background import BackgroundService
 from coordination.breakers.manager import BreakerManager
 from coordination.cache.copies import CacheMaintenance
-from coordination.locks.release import Sweeper
+from coordination.locks.sweeper import Sweeper
 from coordination.messages.bus import open_bus
 from coordination.runs.maintenance.notifier import Notifier
 from coordination.runs.maintenance.progress_feed import ProgressFeed

@@ -21,7 +21,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.errors import LockError, LockLost, Unreachable, UsageError
 from coordination.locks import Lock, LockManager
-from coordination.locks.release import Sweeper
+from coordination.locks.sweeper import Sweeper
 
 NAMESPACE = "soak"
 NAMES = ("a", "b", "c")

@@ -93,7 +93,7 @@ if TYPE_CHECKING:
     from coordination.landing.records import LandOptions
     from coordination.landing.start import PreparedLanding
     from coordination.locks.listing import LOCK, Held, Holder
-    from coordination.locks.release import Released
+    from coordination.locks.manager import Released
     from coordination.operations.doctor import UNWELL, Checkup, findings, too_large_words
     from coordination.operations.http_limits import http_limits
     from coordination.operations.listening import Address, context_for, listen
@@ -204,7 +204,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "landing.preview": ("LandingPreview", "RepoPreview"),
     "landing.records": ("LandOptions",),
     "landing.start": ("PreparedLanding",),
-    "locks.release": ("Released",),
+    "locks.manager": ("Released",),
     "locks.listing": ("LOCK", "Held", "Holder"),
     "operations.doctor": ("UNWELL", "Checkup", "findings", "too_large_words"),
     "operations.http_limits": ("http_limits",),

@@ -22,7 +22,7 @@ from coordination.environment import actor
 from coordination.errors import UsageError
 from coordination.frozen import FrozenModel
 from coordination.locks.listing import Held
-from coordination.locks.release import Released
+from coordination.locks.manager import Released
 from coordination.text import counted
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ Todos that were handed back, cancelled or parked do not count. Compensations che
 Failures:
 
 * The probe's process dies: callers and lists on its host see that at once, and if the sweeper is active there
-  (locks/release.py), it ends the probe within half a minute. Else the ttl or lease expires, and the next
+  (locks/sweeper.py), it ends the probe within half a minute. Else the ttl or lease expires, and the next
   caller is the probe; a lost lease is a failure of the repository's worker, and so of a probe of its breaker.
 * The probe is stopped (SIGSTOP) for longer: as above; its late result is refused, a todo's by its fence.
 * A process dies before it has sent messages to parked todos: their timers are in Redis, and the maintenance

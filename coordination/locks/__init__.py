@@ -63,7 +63,7 @@ Failures
     LockLost.
 *   A resource shrinks below a waiting request's amount: the waiter gets UsageError when it asks next.
 *   Requests wait for each other: after a second one of them gives way with DeadlockError (deadlock.py).
-*   Dead processes leave entries (an owner's index, an unused queue): release.py removes them.
+*   Dead processes leave entries (an owner's index, an unused queue): sweeper.py removes them.
 
 There is one Redis; failover to a replica may lose the last writes, which is "loses its data" above. Redlock
 over several masters is not implemented, because it depends on clocks where a fence does not.
@@ -81,7 +81,7 @@ on Shared-Memory Multiprocessors" (1991). Requesting everything at once: E. Coff
 | `core.py` `waiting.py` | granting, renewal and release, with the renewal thread; waiting in a queue |
 | `deadlock.py` | the wait-for graph, detection of deadlocks and choice of the request that gives way |
 | `listing.py` | holders and waiters for people |
-| `release.py` | release by force; the sweeper, which removes entries that dead processes left |
+| `sweeper.py` | removes entries that dead processes left |
 
 The Lua steps are in backend/lua/lock and use connections of their own (backend/step_connection.py); the keys
 are defined in backend/keys.py and described in backend/key_table.py.

@@ -11,7 +11,7 @@ import redis
 
 from coordination.backend.keys import Keys
 from coordination.backend.steps.lock import Answer
-from coordination.locks.release import Sweeper
+from coordination.locks.sweeper import Sweeper
 from tests.lock_requests import ask
 from tests.waiting import until
 

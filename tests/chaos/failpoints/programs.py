@@ -23,7 +23,7 @@ import coordination
 import workers
 import workers.worker_process as worker
 from coordination.cli import app
-from coordination.locks.release import Sweeper
+from coordination.locks.sweeper import Sweeper
 from coordination.runs.control import starting
 from coordination.runs.maintenance import clock, expiry, rounds, stuck
 from coordination.runs.submission import draft
