@@ -72,7 +72,7 @@ Failures
 | `bus.py` `records.py` `names.py` | the public interface; arguments and results; validation of input |
 | `sending.py` | outgoing messages and their numbers |
 | `inbox.py` | a reader's messages one by one; acknowledging and extending those in flight; wake-ups |
-| `operations.py` | operations of readers; inspection of inboxes, dead letters, sweep |
+| `reader_operations.py` | operations of readers, each in one Lua step |
 | `steps.py` | calls of the Lua steps; acknowledgement with effects |
 | `topics.py` `live.py` | topics and patterns; live subscriptions |
 | `outage.py` | retrying while Redis is unreachable |

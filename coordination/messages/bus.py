@@ -4,6 +4,7 @@ docstring.
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 import uuid
@@ -16,28 +17,50 @@ from typing import Any
 
 from redis import Redis
 
-from coordination.backend.steps.message import Forget, Register, Subscribe
+from coordination.backend.client import reaching
+from coordination.backend.steps.message import (
+    Forget,
+    Peek,
+    PeekedMessage,
+    Register,
+    Resend,
+    Settle,
+    Subscribe,
+    Tidy,
+)
+from coordination.durations import MS
 from coordination.environment import actor
-from coordination.errors import NoReply, Unreachable, UsageError
-from coordination.messages import names, topics
+from coordination.errors import NoReply, NotFound, Unreachable, UsageError
+from coordination.messages import names, records, topics
 from coordination.messages.inbox import Inbox
 from coordination.messages.live import Subscription
 from coordination.messages.names import milliseconds
-from coordination.messages.operations import InboxOperations
+from coordination.messages.reader_operations import ReaderOperations
 from coordination.messages.records import (
+    DeadLetter,
+    InboxStats,
     Limits,
     Message,
+    MessagesSwept,
     Position,
+    Presence,
+    moment,
+    text,
 )
 from coordination.messages.sending import OutgoingMessage, Sender, process
 from coordination.messages.steps import Steps
 from coordination.settings import Settings
+from coordination.text import did_you_mean
 
 EVENT = "event"
 REPLY = "reply"
+READ_AT_ONCE = 100
+DEAD_ID = re.compile(r"\d{1,18}-\d{1,18}")
+GONE_KINDS = ("reply:", "worker:")
+"""Prefixes of recipients that belong to one process; a new process has a new name."""
 
 
-class MessageBus(InboxOperations):
+class MessageBus(ReaderOperations):
     """Messages on one Redis, under one namespace. Threads may share it.
 
     `redis` is any redis-py client, with decoded responses or not. Each method raises Unreachable if Redis
@@ -216,6 +239,128 @@ class MessageBus(InboxOperations):
             inbox.run(handler)
         return inbox
 
+    # Inspected and maintained
+
+    def peek(self, recipient: str, limit: int = 100, *, payloads: bool = True) -> tuple[Message, ...]:
+        """Return waiting and in-flight messages in order of arrival, without taking them. Raises NotFound.
+
+        Without `payloads` they are None, because a thousand of 1 MiB are too much for one answer.
+        """
+        names.recipient(recipient)
+        rows = self.steps(Peek(recipient=recipient, limit=names.at_once(limit), payloads=int(payloads)))
+        if rows is None:
+            raise self._unknown(recipient)
+        found = (_inspected(recipient, row) for row in rows)
+        return tuple(sorted(found, key=lambda message: message.offset))
+
+    def settle(self, *messages: Message) -> tuple[Message, ...]:
+        """Acknowledge messages of one recipient that `peek` returned; returns those that are in flight or no
+        longer exist.
+        """
+        if not messages:
+            return ()
+        tickets = [message.ticket for message in messages]
+        return records.with_tickets(messages, self.steps(Settle(recipient=messages[0].to, tickets=tickets)))
+
+    def recipients(self) -> tuple[str, ...]:
+        """Return all known recipients."""
+        with reaching(self.steps.url):
+            return tuple(sorted(map(text, self.steps.redis.zrange(self.steps.keys.recipients, 0, -1))))
+
+    def standing(self, recipient: str) -> InboxStats:
+        """Return the figures of an inbox. Raises NotFound."""
+        keys = self.steps.keys
+        names.recipient(recipient)
+        with reaching(self.steps.url), self.steps.redis.pipeline(transaction=True) as pipe:
+            pipe.zscore(keys.recipients, recipient)
+            pipe.zcard(keys.ready(recipient))
+            pipe.zcard(keys.pending(recipient))
+            pipe.hmget(keys.facts(recipient), ["trimmed", "expired", "dead"])
+            known, waiting, in_hand, counts = pipe.execute()
+        if known is None:
+            raise self._unknown(recipient)
+        trimmed, expired, dead = (int(count or 0) for count in counts)
+        return InboxStats(
+            recipient=recipient, waiting=waiting, in_hand=in_hand, trimmed=trimmed, expired=expired, dead=dead
+        )
+
+    def presence(self) -> tuple[Presence, ...]:
+        """Return readers that were seen within `limits.gone`, the latest first."""
+        with reaching(self.steps.url), self.steps.redis.pipeline(transaction=True) as pipe:
+            pipe.time()
+            pipe.zrevrange(self.steps.keys.readers, 0, -1, withscores=True)
+            (seconds, micros), rows = pipe.execute()
+        now_ms, gone_ms = int(seconds) * 1000 + int(micros) // 1000, self.limits.gone / MS
+        return tuple(
+            _reader(text(who), int(at_ms), now_ms) for who, at_ms in rows if now_ms - at_ms < gone_ms
+        )
+
+    def dead(self, recipient: str | None = None, limit: int = 100) -> tuple[DeadLetter, ...]:
+        """Return dead letters, the newest first."""
+        if recipient:
+            names.recipient(recipient)
+        found: list[DeadLetter] = []
+        last = "+"
+        while len(found) < limit and (rows := self._older(last)):
+            letters = (_dead_letter(dead_id, values) for dead_id, values in rows)
+            found += [letter for letter in letters if letter and recipient in (None, letter.message.to)]
+            last = f"({text(rows[-1][0])}"
+        return tuple(found[:limit])
+
+    def resend(self, dead_id: str, *, ttl: timedelta | None = None) -> str:
+        """Send a dead letter to its recipient again and return the message's id. Raises NotFound."""
+        ttl_ms = 0 if ttl is None else names.milliseconds(ttl, "ttl")
+        word, what = "none", dead_id
+        if DEAD_ID.fullmatch(dead_id):
+            word, what = self.steps(
+                Resend(
+                    dead_letter=dead_id, ttl_ms=ttl_ms, inbox_limit=self.limits.inbox_limit,
+                    keep_ms=self.limits.inbox_keep // MS,
+                )
+            )  # fmt: skip
+        if word == "sent":
+            return what
+        if word == "unknown":
+            raise NotFound(f"the recipient {what} no longer exists", "register it, then send again")
+        raise NotFound(f"there is no dead letter {dead_id[:80]!r}", "list them: coord message dead")
+
+    def sweep(self) -> MessagesSwept:
+        """Delete expired messages and those over the retention, and inboxes of vanished `reply:` and
+        `worker:` recipients.
+        """
+        steps, gone_ms = self.steps, self.limits.gone // MS
+        expired = trimmed = 0
+        forgotten: list[str] = []
+        for recipient in self.recipients():
+            if recipient.startswith(GONE_KINDS) and steps(Forget(recipient=recipient, silent_ms=gone_ms)):
+                forgotten.append(recipient)
+                continue
+            tidied = steps(
+                Tidy(
+                    recipient=recipient, deliveries=self.limits.deliveries,
+                    keep_ms=self.limits.inbox_keep // MS,
+                )
+            )  # fmt: skip
+            expired, trimmed = expired + tidied.expired, trimmed + tidied.trimmed
+        with reaching(steps.url):
+            seconds, _ = steps.redis.time()
+            steps.redis.zremrangebyscore(steps.keys.readers, "-inf", seconds * 1000 - gone_ms)
+        return MessagesSwept(expired=expired, trimmed=trimmed, forgotten=tuple(forgotten))
+
+    def _unknown(self, recipient: str) -> NotFound:
+        near = did_you_mean(recipient, self.recipients())
+        return NotFound(
+            f"there is no recipient {recipient}{near}",
+            "a recipient exists once it was registered or has received",
+        )
+
+    def _older(self, last: str) -> list[Any]:
+        with reaching(self.steps.url):
+            rows: list[Any] = self.steps.redis.xrevrange(
+                self.steps.keys.dead_letters, last, "-", count=READ_AT_ONCE
+            )
+        return rows
+
     # For other modules of this package
 
     def until(self, deadline: float) -> MessageBus:
@@ -246,3 +391,23 @@ def _own_inbox(bus: MessageBus) -> Iterator[str]:
     finally:
         with suppress(Unreachable):  # a sweep deletes it; the earlier error is more useful
             bus.forget(here)
+
+
+def _inspected(recipient: str, row: PeekedMessage) -> Message:
+    return records.message(
+        recipient, row.ticket, row.at_ms, row.head, row.body, deliveries=row.failed + 1, reader=row.reader
+    )
+
+
+def _reader(who: str, at_ms: int, now_ms: int) -> Presence:
+    recipient, reader, host, pid = who.split(" ")
+    age = timedelta(milliseconds=max(0, now_ms - at_ms))
+    return Presence(recipient=recipient, reader=reader, host=host, pid=int(pid), seen=moment(at_ms), age=age)
+
+
+def _dead_letter(dead_id: Any, values: Any) -> DeadLetter | None:
+    """Return the dead letter; None for a foreign entry, because other programs can write to Redis, too."""
+    try:
+        return records.dead_letter(dead_id, values)
+    except (KeyError, ValueError, OverflowError, RecursionError):
+        return None

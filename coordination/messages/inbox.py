@@ -24,8 +24,8 @@ from coordination.backend.client import reaching
 from coordination.background import BackgroundService
 from coordination.errors import Unreachable
 from coordination.messages.names import name, recipient
-from coordination.messages.operations import ReaderOperations
 from coordination.messages.outage import Outage, Stopped
+from coordination.messages.reader_operations import ReaderOperations
 from coordination.messages.records import Message, Position, Taken, text
 from coordination.messages.steps import Effects, Steps
 
