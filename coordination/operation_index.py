@@ -596,6 +596,20 @@ INDEX: Mapping[str, Indexed] = {
         "restore",
         "restore",
     ),
+    "run.approve": Indexed(
+        "coordination.api.runs:Runs",
+        "Approve a todo or milestone that waits at a gate, or a manual todo that a person has done",
+        "approve",
+        "approve",
+        "approve",
+    ),
+    "run.reject": Indexed(
+        "coordination.api.runs:Runs",
+        "Reject a todo or milestone that waits at a gate",
+        "approve",
+        "reject",
+        "reject",
+    ),
     "run.sweep": Indexed(
         "coordination.api.runs:Runs",
         "Run a plan: its open todos, in dependency order",
@@ -633,20 +647,6 @@ INDEX: Mapping[str, Indexed] = {
         "sweep",
         "rollback",
         "rollback",
-    ),
-    "run.approve": Indexed(
-        "coordination.api.runs:Runs",
-        "Approve a todo or milestone that waits at a gate, or a manual todo that a person has done",
-        "approve",
-        "approve",
-        "approve",
-    ),
-    "run.reject": Indexed(
-        "coordination.api.runs:Runs",
-        "Reject a todo or milestone that waits at a gate",
-        "approve",
-        "reject",
-        "reject",
     ),
     "run.clean": Indexed(
         "coordination.api.runs:Runs",

@@ -53,9 +53,4 @@ Failures:
 
 Sources. M. Nygard, "Release It!" (2007), chapter "Stability Patterns": Circuit Breaker. There is one probe at
 a time instead of a share of the calls, because a failing call may take a worker with it.
-
-| module | content |
-|---|---|
-| `manager.py` | a call through a breaker; listing and resetting breakers |
-| `records.py` | the state of a breaker; the policy that decides when it opens, and for how long |
 """

@@ -1,11 +1,5 @@
 """Quality checks of repositories as runs of their own, against the changed versions of what they need.
 
-| module | content |
-|---|---|
-| `start.py` | decides which checks run at which commits, and submits the run |
-| `report.py` | the results of a run's checks with totals; the newest result of each check of a plan |
-| `ci.py` | the results as JUnit XML, and as the summary and annotations of a CI job |
-
 A run of checks has a todo for each check (`planner/checks.py`) and writes nothing into the file. Its todos
 begin at the tips of a change set, at the commits of a run, or at the base branches, and commit nothing. A
 check that is not green fails its todo, so those that need its repository are skipped. Results are the outputs

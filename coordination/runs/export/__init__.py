@@ -24,11 +24,6 @@ reformatted but not changed.
 The document omits what belongs to its Redis: leases, slots, requests for resources, Celery's messages. So
 only a run of which nothing is running can be imported: one that has ended, or is paused and idle. A document
 of any other run can only be inspected.
-
-| module | content |
-|---|---|
-| `document.py` | writes the document of a run; documents as files; the archive of ended runs |
-| `import_document.py` | reads, checks and imports a document |
 """
 
 LARGEST = 128 * 1024 * 1024

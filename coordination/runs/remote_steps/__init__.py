@@ -16,10 +16,4 @@ process receives a request, and its sender learns if none did.
 The channel proves for which repositories the sender may act: Redis lets no other user publish there. The rest
 of a request may come from anyone, so the handlers check that it is about todos of those repositories, and
 that other readers of its values are not harmed.
-
-| module | content |
-|---|---|
-| `calls.py` | the worker's side: its store, cleanup queue and worker registry send requests |
-| `serving.py` | the leader's side: receives requests and replies |
-| `handlers.py` | checks requests and executes them |
 """
