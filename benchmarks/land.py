@@ -14,26 +14,24 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from benchmarks.report import Report, parser, report
-from coordination.changes.requests.access import ForgeAccess
 from coordination.models import LandAction, LandStep, Method, Repo, Via
-from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
+from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.landed_results import ExpectedResult
 from tests.git_server import GitServer
+from tests.landing_setup import SeparateTodo
 from tests.testbed import git
 from workers.cleanup.completed import findings
-from workers.landing.approvals import SeenApprovals
+from workers.landing.carry_out import carry_out
 from workers.landing.commits import landing_message, prepare
-from workers.landing.job import CheckRuns, LandJob
-from workers.landing.land import DirectLanding
 from workers.landing.records import BaseBranch, BaseTip, Prepared, Pushed
 from workers.landing.remote import look, may_push, push
-from workers.outcome import AttemptOutcome, OutcomeKind
+from workers.landing.todo import LandTodo
+from workers.outcome import OutcomeKind
 
 FILES = 50
 WORKERS = 2
@@ -89,40 +87,9 @@ def _saved(path: Path) -> str:
     return git(path, "rev-parse", "HEAD")
 
 
-def job_of(repo: Repo, checkout: Path, template: Template) -> LandJob:
+def todo_of(repo: Repo, checkout: Path, template: Template) -> LandTodo:
     change = RepoChange(repo=repo.name, branch="coord/PLAN", base=template.since, tip=template.tip, run="R1")
-    notes: list[Landed] = []
-    return LandJob(
-        run_id="R2",
-        repo=repo,
-        checkout=checkout,
-        change=lambda: change,
-        verify=lambda *_: None,
-        seal_landing=lambda _, landed: landed,
-        verify_landed=lambda _: None,
-        checkpoint="",
-        record=lambda _: None,
-        note_landed=notes.append,
-        note_reverted=lambda *_: None,
-        access=lambda: nullcontext({}),
-        stopped=lambda: None,
-        cancelled=lambda: False,
-        log=lambda _: None,
-        checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
-        forges=_no_forge,
-        change_set=lambda: ChangeSet(id="PLAN", repos={repo.name: change}),
-        note_request=lambda *_: None,
-        approvals=SeenApprovals(checkout.with_suffix(".state")),
-        scripts=checkout.with_suffix(".hooks"),
-    )
-
-
-def _no_check(*_: object) -> AttemptOutcome:
-    raise AssertionError("the landings of this benchmark have no checks")
-
-
-def _no_forge(_prefix: str) -> ForgeAccess:
-    raise AssertionError("the landings of this benchmark ask no forge")
+    return SeparateTodo(repo, checkout, lambda: change, checkout.with_suffix(".state"))
 
 
 def bare_push(checkout: Path, commit: str, url: str) -> None:
@@ -144,18 +111,18 @@ def steps(took: Took, at: BaseBranch, template: Template) -> None:
     assert isinstance(took.time("push", lambda: push(at, made.commit, base)), Pushed)
 
 
-def attempt(job: LandJob, step: LandStep, tip: str) -> None:
+def attempt(todo: LandTodo, step: LandStep, tip: str) -> None:
     action = LandAction(type="land", step=step, change_set="PLAN", tip=tip, via=Via.PUSH, title="Land")
-    outcome = DirectLanding(job, action).outcome()
+    outcome = carry_out(todo, action)
     assert outcome.kind is OutcomeKind.SUCCEEDED, outcome
 
 
-def landing(jobs: Sequence[LandJob], tip: str, at_once: int) -> float:
+def landing(todos: Sequence[LandTodo], tip: str, at_once: int) -> float:
     """Return the seconds in which all repositories are checked, and then landed, so many at once."""
     began = time.perf_counter()
     with ThreadPoolExecutor(at_once) as pool:
         for step in (LandStep.CHECK, LandStep.LAND):
-            list(pool.map(lambda job, step=step: attempt(job, step, tip), jobs))
+            list(pool.map(lambda todo, step=step: attempt(todo, step, tip), todos))
     return time.perf_counter() - began
 
 
@@ -216,15 +183,15 @@ def measure(rows: Report, repositories: int) -> None:
                 shutil.copytree(template.checkout, folder / one)
             return {folder / one: server.url(one) for one in names}
 
-        def jobs(kind: str) -> list[LandJob]:
+        def todos(kind: str) -> list[LandTodo]:
             found = copies(kind, repositories)
-            return [job_of(Repo(name=path.name, url=url), path, template) for path, url in found.items()]
+            return [todo_of(Repo(name=path.name, url=url), path, template) for path, url in found.items()]
 
         both = copies("pushed", repositories)
         halves = [dict(islice(both.items(), start, None, 2)) for start in (0, 1)]
         bare = pushes(halves[0], template.tip)
-        at_once = landing(jobs("together"), template.tip, WORKERS)
-        in_turn = landing(jobs("alone"), template.tip, 1)
+        at_once = landing(todos("together"), template.tip, WORKERS)
+        in_turn = landing(todos("alone"), template.tip, 1)
         bare += pushes(halves[1], template.tip)
         took = Took()
         for path, url in copies("stepped", max(1, repositories // 4)).items():

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coordination.errors import NotTrusted, TrustCause
 from coordination.models import LandCheck, Repo, Via
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange, RequestRef, Reverted
 from tests.testbed import git
 from workers.landing.approvals import SeenApprovals
-from workers.landing.job import CheckRuns, LandJob
+from workers.landing.todo import LandTodo
 from workers.outcome import AttemptOutcome
 
 if TYPE_CHECKING:
@@ -24,6 +25,85 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 def _no_check(check: LandCheck, commit: str) -> AttemptOutcome:
     raise AssertionError(f"{check.todo} at {commit}")
+
+
+class SeparateTodo(LandTodo):
+    """A todo of a landing run without an engine: no run knows it, and nothing is signed."""
+
+    def __init__(self, repo: Repo, checkout: Path, change: Callable[[], RepoChange], state: Path) -> None:
+        self.run_id = "R2"
+        self.repo = repo
+        self.checkout = checkout
+        self.checkpoint = ""
+        self.stopped = lambda: None
+        self.log = lambda _: None
+        self.check_again = _no_check
+        self.approvals = SeenApprovals(state)
+        self.deletes_branches = True
+        self.scripts = state / "scripts"
+        self._read_change = change
+
+    def cancelled(self) -> bool:
+        return False
+
+    def sibling_todos(self) -> int:
+        return 1
+
+    def access(self) -> AbstractContextManager[dict[str, str]]:
+        return nullcontext({})
+
+    def forges(self, prefix: str) -> ForgeAccess:
+        raise AssertionError("no forge is asked")
+
+    def change_set(self) -> ChangeSet:
+        change = self._read_change()
+        return ChangeSet(id="P", repos={change.repo: change})
+
+    def verify(self, tip: str, signed: str) -> str | None:
+        return None
+
+    def seal_landing(self, tip: str, landed: Landed) -> Landed:
+        return landed
+
+    def verify_landed(self, landed: Landed) -> None:
+        pass
+
+    def note_landed(self, landed: Landed) -> None:
+        pass
+
+    def note_reverted(self, tip: str, base: str, sign: bool, reverted: Reverted) -> None:
+        pass
+
+    def note_request(self, ref: RequestRef, kind: str) -> None:
+        pass
+
+    def record(self, json: str) -> None:
+        pass
+
+    def results(self) -> Sequence[Any]:
+        return ()
+
+    def keep(self, commit: str) -> None:
+        pass
+
+
+PLACED = (
+    *("verify", "seal_landing", "verify_landed", "note_landed", "note_reverted"),
+    *("note_request", "record", "forges"),
+)
+
+
+class PlacedTodo(SeparateTodo):
+    """A todo whose records are those of a place."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.repo, place.checkout, lambda: place.change, place.folder / "state")
+        self.checkpoint = place.checkpoint
+        self.log = place.log.append
+        self.now = lambda: place.now
+        self.sibling_todos = lambda: place.sibling_todos
+        for name in PLACED:
+            setattr(self, name, getattr(place, name))
 
 
 class Killed(BaseException):
@@ -107,36 +187,12 @@ class Place:
             request=self.request,
         )  # fmt: skip
 
-    def forges(self) -> ForgeAccess:
+    def forges(self, prefix: str) -> ForgeAccess:
         raise AssertionError("no forge is asked")
 
     @property
-    def job(self) -> LandJob:
-        return LandJob(
-            run_id="R2",
-            repo=self.repo,
-            checkout=self.checkout,
-            change=lambda: self.change,
-            verify=self.verify,
-            seal_landing=self.seal_landing,
-            verify_landed=self.verify_landed,
-            checkpoint=self.checkpoint,
-            record=self.record,
-            note_landed=self.note_landed,
-            note_reverted=self.note_reverted,
-            access=lambda: nullcontext({}),
-            stopped=lambda: None,
-            cancelled=lambda: False,
-            log=self.log.append,
-            forges=self.forges,
-            change_set=lambda: ChangeSet(id="P", repos={"r": self.change}),
-            note_request=self.note_request,
-            approvals=SeenApprovals(self.folder / "state"),
-            sibling_todos=lambda: self.sibling_todos,
-            checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
-            scripts=self.folder / "scripts",
-            now=lambda: self.now,
-        )
+    def todo(self) -> LandTodo:
+        return PlacedTodo(self)
 
     def commits(self) -> list[str]:
         return git(self.target, "log", "--format=%s", "--first-parent", "main").splitlines()

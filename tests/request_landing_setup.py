@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,8 @@ from tests.forge.records import Project, Request
 from tests.forge.server import TestForge
 from tests.landing_setup import Place
 from tests.testbed import git
-from workers.landing.job import FORGE_PAUSE
-from workers.landing.land_request import RequestLanding
-from workers.landing.revert_request import RequestRevert
+from workers.landing.carry_out import carry_out
+from workers.landing.todo import FORGE_PAUSE
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 
@@ -70,7 +69,10 @@ class Proposal(Place):
 
     def take(self, step: LandStep, *, by: dict[str, Any] | None = None, **more: Any) -> AttemptOutcome:
         """Carry out a todo with this step; `by`: other functions of its worker."""
-        return RequestLanding(replace(self.job, **(by or {})), self.action(step, **more)).outcome()
+        todo = self.todo
+        for name, function in (by or {}).items():
+            setattr(todo, name, function)
+        return carry_out(todo, self.action(step, **more))
 
     def revert(self, output: str | None = None, **more: Any) -> AttemptOutcome:
         """Carry out a revert todo; with `output`, the compensation of the todo that has told it."""
@@ -78,7 +80,7 @@ class Proposal(Place):
         if output is None and self.landed:
             own = {"commit": self.landed.commit, "before": self.landed.tree_before}
         facts = {"type": "revert", "change_set": "P", "via": Via.PR, "title": "Revert P", "tip": self.tip}
-        return RequestRevert(self.job, RevertAction.model_validate({**facts, **own, **more})).outcome(output)
+        return carry_out(self.todo, RevertAction.model_validate({**facts, **own, **more}), output)
 
     @property
     def proposed(self) -> Request:

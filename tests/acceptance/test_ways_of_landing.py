@@ -114,6 +114,28 @@ def test_a_way_refuses_a_repository_that_lacks_what_it_needs(
     assert testbed.ok("list-runs", "--json").json == []
 
 
+def test_where_some_repositories_land_by_requests_rules_of_requests_hold_for_these(
+    given: Given, testbed: Testbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(testbed.folder / "config"))
+    secret = testbed.folder / "token"
+    secret.write_text("secret")
+    secret.chmod(0o600)
+    where = ("--purpose", "pr", "--host", "github.com", "--all")
+    testbed.ok("credential", "add", "forge", f"file:{secret}", *where)
+    record(testbed.redis(), PLAN, "app", namespace=Settings().namespace, todos="B")
+    given()
+    both = [*DONE, {"id": "B", "repo": "app", "status": "completed"}]
+    testbed.write(both, repos={"lib": {"url": URL}, "app": {}}, plan={"land": {"after_upstream": ["it"]}})
+    with Coord(testbed.file) as coord:
+        found = coord.landings.prepare(PLAN, LandOptions(when_ready=True))
+        assert {one.repo: one.via for one in found.landing.repos} == {"lib": Via.PR, "app": Via.LOCAL}
+        for method, other in ((Method.FF, Via.PR), (Method.REBASE, Via.LOCAL)):
+            with pytest.raises(PlanRefused, match=f"by {other} with method: {method}") as refused:
+                coord.landings.prepare(PLAN, LandOptions(method=method))
+            assert refused.value.hint == "take another one: --method merge, squash"
+
+
 def test_the_chapter_names_the_ways_that_support_each_feature() -> None:
     table = CHAPTER.read_text().partition("| | `push` | `local` | `pr` |\n|---|---|---|---|\n")[2]
     rows = [re.findall(r"[^|]+", line) for line in table.partition("\n\n")[0].splitlines()]

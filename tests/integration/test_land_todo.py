@@ -23,10 +23,9 @@ from coordination.runs.change_sets.records import BY_PEOPLE, RepoChange
 from coordination.runs.views.records import TodoView
 from tests.landing_setup import Killed, Place
 from tests.testbed import git
-from workers.landing import attempt
-from workers.landing.attempt import TROUBLE
-from workers.landing.land import DirectLanding
-from workers.landing.revert import RevertAttempt
+from workers.landing.carry_out import carry_out
+from workers.landing.local import LocalBase
+from workers.landing.remote import RemoteBase
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 SIDES = [Via.PUSH, Via.LOCAL]
@@ -49,11 +48,11 @@ class Direct(Place):
         )
 
     def land(self, *how: Any) -> AttemptOutcome:
-        return DirectLanding(self.job, self.action(*how)).outcome()
+        return carry_out(self.todo, self.action(*how))
 
     def revert(self, output: str | None = None, action: RevertAction | None = None) -> AttemptOutcome:
         """Carry out a revert todo; with `output`, the compensation of the todo that has told it."""
-        return RevertAttempt(self.job, action or self.revert_action()).outcome(output)
+        return carry_out(self.todo, action or self.revert_action(), output)
 
 
 @pytest.fixture(params=SIDES)
@@ -64,8 +63,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     found = Direct(tmp_path, request.param)
     found.create()
     # a push that was carried out, and whose answer no worker heard
-    for name in ("push", "push_local"):
-        monkeypatch.setattr(attempt, name, _dying(found, getattr(attempt, name)))
+    for base in (RemoteBase, LocalBase):
+        monkeypatch.setattr(base, "push", _dying(found, base.push))
     return found
 
 
@@ -258,7 +257,7 @@ def test_a_push_that_is_never_taken_is_refused_when_patience_ends(place: Direct)
 def test_a_record_of_trouble_that_cannot_be_true_does_not_prolong_patience(place: Direct, since: str):
     git_dir = place.target if place.via is Via.PUSH else place.checkout / ".git"
     (git_dir / "refs" / "heads" / "main.lock").touch()
-    place.checkpoint = json.dumps({TROUBLE: since})
+    place.checkpoint = json.dumps({"trouble_since": since})
 
     assert place.land().kind is OutcomeKind.DEFERRED
     place.now += timedelta(minutes=61)
@@ -318,8 +317,8 @@ def test_a_checkout_that_a_landing_left_behind_is_named_with_the_command_that_up
         git(place.checkout, "branch", "-q", "--set-upstream-to=origin/main", "main")
     elif how == "another branch":
         git(place.checkout, "checkout", "-q", "coord/P")
-    for carry_out in (place.land, place.revert):
-        done = carry_out()
+    for step in (place.land, place.revert):
+        done = step()
         assert len(commands(done)) == (place.via is Via.PUSH)
         for command in commands(done):
             subprocess.run([*shlex.split(command), "-q"], check=True)

@@ -27,6 +27,7 @@ RECORDS: Mapping[str, str] = {
     "coordination.runs": "records views.records",
     "coordination.tracker": "records",
     "workers": "outcome task_result",
+    "workers.landing": "records",
 }
 """Records that the library returns, or that the steps of a todo take."""
 PURE: Mapping[str, str] = {

@@ -33,10 +33,10 @@ from workers.cleanup.landed import has_landed
 from workers.cleanup.rollback import ChangeSetRollback, RollbackCleanup
 from workers.config import ServedRepositories, WorkerConfig
 from workers.credentials import GitCredentials, TodoSecrets
-from workers.landing.commits import taken_out
-from workers.landing.job import LandJob, LandJobs
+from workers.landing.history import taken_out
 from workers.landing.records import BaseBranch
 from workers.landing.remote import base_at_remote
+from workers.landing.todo import LandServices, LandTodo
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import until_answered
 from workers.sandbox import Sandboxes
@@ -50,9 +50,9 @@ from workers.workspace.commit import CommitStyle
 from workers.workspace.git_worktree import Fetch
 from workers.workspace.repository import lacks_any
 
-MakeLandJob = Callable[
+MakeLandTodo = Callable[
     [Callable[[], OutcomeKind | None], Callable[[str], None], Callable[[LandCheck, str], AttemptOutcome]],
-    LandJob,
+    LandTodo,
 ]
 """Its arguments tell a stop, write a line of the log, and run a check at a commit."""
 
@@ -86,8 +86,8 @@ class AttemptEnvironment:
     git_sessions: GitSessions
     """The git processes that this worker keeps open."""
     sandboxes: Sandboxes
-    landing: MakeLandJob | None
-    """Makes the job of a todo of a landing run; None if this worker may not write change sets."""
+    landing: MakeLandTodo | None
+    """Makes the todo of a landing run; None if this worker may not write change sets."""
     base: Callable[[], RunBase] | None
     """Looks the base branch up where landing goes; None: the base is the local branch."""
     set_back: Callable[[], str]
@@ -223,7 +223,7 @@ class AttemptEnvironments:
             change_sets=change_sets, signed_results=signed_results, checkouts=served,
             send=self._send_reopened, read_signed=self._read_signed,
         )  # fmt: skip
-        self._land_jobs = change_sets and LandJobs(
+        self._land_services = change_sets and LandServices(
             store=store, change_sets=change_sets, signed_results=signed_results, checkouts=served,
             access=self._access, results=self.context.results, settings=config.settings, state=config.state,
             send=self._send_reopened, remember=orders.remember_landed,
@@ -254,7 +254,7 @@ class AttemptEnvironments:
             fetch=lambda *target: until_answered(lambda: self.transfer.fetch(grant, known_runs, *target)),
             base=self._base_of(grant, brief),
             set_back=partial(self._rollback.roll_back, grant, brief) if self._rollback else str,
-            landing=partial(self._land_jobs.of, grant) if self._land_jobs else None,
+            landing=partial(LandTodo, grant, self._land_services) if self._land_services else None,
             withdraw=lambda: until_answered(lambda: self._withdraw(grant, brief)),
         )
 

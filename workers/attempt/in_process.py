@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 
-from coordination.backend.steps.run import Undo
 from coordination.errors import CoordinationError, PlanRefused
 from coordination.models import (
     LandAction,
@@ -19,16 +18,13 @@ from coordination.models import (
     Service,
     ServiceAction,
     ServiceStep,
-    Via,
 )
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import WaitReason
 from coordination.services.confined import ServiceSandbox
 from coordination.services.host import DesiredService, ServiceHost, ServiceState, ServiceStatus, log_lines
 from workers.attempt.environment import AttemptEnvironment
-from workers.landing.job import LandJob
-from workers.landing.land import DirectLanding, LandAttempt
-from workers.landing.revert import RevertAttempt
+from workers.landing.carry_out import carry_out
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 WAS_UP = "was_up"
@@ -61,22 +57,8 @@ def execute_in_process(
             "a restricted worker lands nothing: its Redis user may not write change sets",
             "serve the repository with a worker that is not restricted",
         )
-    return _land(env.landing(stopped, log_line, check), action, grant.undo)
-
-
-def _land(job: LandJob, action: LandAction | RevertAction, undo: Undo | None) -> AttemptOutcome:
-    """Land or revert, in the way that the action names."""
-    landing, reverting = _by_request() if action.via is Via.PR else (DirectLanding, RevertAttempt)
-    if isinstance(action, LandAction):
-        return landing(job, action).outcome()
-    return reverting(job, action).outcome(undo.output if undo else None)
-
-
-def _by_request() -> tuple[type[LandAttempt], type[RevertAttempt]]:
-    from workers.landing.land_request import RequestLanding  # the client of forges costs 0.1 s of a start
-    from workers.landing.revert_request import RequestRevert
-
-    return RequestLanding, RequestRevert
+    output = grant.undo.output if grant.undo else None
+    return carry_out(env.landing(stopped, log_line, check), action, output)
 
 
 def _transition(

@@ -7,7 +7,7 @@ tried, too. `git merge-tree` exists since git 2.38: without it only a commit tha
 
 A result that the base had and lost does not count (`reverted.py`).
 
-A landing asks another question: whether the base contains the whole work now (`landing.commits.has_landed`).
+A landing asks another question: whether the base contains the whole work now (`landing.history.has_landed`).
 It gives up where lines have changed since, and does not look at the history.
 """
 

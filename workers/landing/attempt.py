@@ -1,13 +1,12 @@
-"""Base of the attempts of a landing: the base branch, records, waits and ends."""
+"""One attempt of a todo of a landing run: the base branch, records, waits and ends."""
 
 from __future__ import annotations
 
 import json
-from abc import ABC
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -15,11 +14,11 @@ from coordination.git import is_commit
 from coordination.models import LandAction, RevertAction, Via
 from coordination.runs.change_sets.records import Landed, RepoChange
 from coordination.runs.records import WaitReason
-from workers.landing.commits import commit_in, merge_base
-from workers.landing.job import LandJob
-from workers.landing.local import look_local, push_local
-from workers.landing.records import BaseBranch, BaseTip, Prepared, Pushed, Reason, Refused
-from workers.landing.remote import look, may_push, push, refused_large_files
+from workers.landing.history import merge_base
+from workers.landing.local import LocalBase
+from workers.landing.records import BaseBranch, BaseTip, Prepared, Pushed, Reason, Refused, commit_in
+from workers.landing.remote import RemoteBase
+from workers.landing.todo import LandTodo
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import GitInterrupted
 
@@ -27,8 +26,35 @@ LOOKS = 5
 """Maximum number of tries of one attempt; then it waits, as the base branch or the request keeps moving."""
 TROUBLE = "trouble_since"
 """Key of the checkpoint: the time at which trouble began."""
-UNDOES = "undoes"
-"""Key of the checkpoint: set if an undo has written it."""
+
+
+class Base(Protocol):
+    """Where the base branch is: at the remote, or in the checkout of this machine."""
+
+    def opened(self) -> AbstractContextManager[BaseBranch]:
+        """Yield the base branch, with access to it."""
+
+    def look(self, at: BaseBranch, pending: str = "") -> BaseTip | Refused:
+        """Return its tip. `pending`: the commit of a landing that may have been cut off."""
+
+    def refused(self, at: BaseBranch, made: Prepared) -> Refused | None:
+        """Return why a push would be refused, as far as that shows before; None if nothing does."""
+
+    def push(self, at: BaseBranch, made: Prepared) -> Pushed | Refused:
+        """Push a commit, never forced."""
+
+
+class Way(Protocol):
+    """The steps that landing and reverting share, and in which the ways differ."""
+
+    def opened(self) -> AbstractContextManager[BaseBranch]:
+        """Yield the base branch, with all that a change of it needs."""
+
+    def waits_for(self, reason: Reason) -> bool:
+        """Return whether a lasting refusal by git is waited for, as a person can end it in time."""
+
+    def keeps_moving(self, at: BaseBranch) -> AttemptEnd:
+        """Return the end of an attempt after too many tries."""
 
 
 class AttemptEnd(Exception):
@@ -40,90 +66,71 @@ class AttemptEnd(Exception):
         self.log_text = log_text or outcome.error
 
 
-class Attempt(ABC):
+class Attempt:
     """One attempt of a todo of a landing run, in one repository."""
 
-    _action: LandAction | RevertAction
+    way: Way
 
-    def __init__(self, job: LandJob, action: LandAction | RevertAction) -> None:
-        self._job = job
-        self._action = action
-        self._name = action.change_set
-        self._via = action.via
-        self._checkpoint = parsed(job.checkpoint)
+    def __init__(self, todo: LandTodo, action: LandAction | RevertAction) -> None:
+        self.todo = todo
+        self.name = action.change_set
+        self.via = action.via
+        self.checkpoint = parsed(todo.checkpoint)
+        self._patience = action.patience
+        self._wave = action.wave if isinstance(action, LandAction) else None
+        self.base: Base = (
+            LocalBase(todo.repo, todo.checkout, todo.scripts)
+            if self.via is Via.LOCAL
+            else RemoteBase(todo.repo, todo.checkout, todo.access)
+        )
 
-    def _outcome_of(self, attempt: Callable[[], AttemptOutcome]) -> AttemptOutcome:
+    def outcome_of(self, attempt: Callable[[], AttemptOutcome]) -> AttemptOutcome:
         """Return the outcome of an attempt, which returns it or raises AttemptEnd."""
         try:
             return attempt()
         except AttemptEnd as end:
             if end.outcome.kind is not OutcomeKind.DEFERRED:  # a wait is logged once, with its step
-                self._job.log(end.log_text)
+                self.todo.log(end.log_text)
             return end.outcome
 
-    # The base branch, at the remote or in the checkout
-
-    def _reached(self) -> AbstractContextManager[BaseBranch]:
-        """Yield the base branch, with the access that this way of landing needs to change it."""
-        return self._base()
+    # The base branch
 
     @contextmanager
-    def _base(self) -> Iterator[BaseBranch]:
-        repo, is_remote = self._job.repo, self._via is not Via.LOCAL
+    def opened_base(self) -> Iterator[BaseBranch]:
         try:
-            with self._job.access() if is_remote else nullcontext({}) as variables:
-                yield BaseBranch(
-                    repo=repo.name,
-                    path=self._job.checkout,
-                    branch=repo.branch,
-                    url=(repo.url or "") if is_remote else "",
-                    variables=variables,
-                )
+            with self.base.opened() as at:
+                yield at
         except GitInterrupted as trouble:  # of this machine, such as a full disk
-            raise self._passing_trouble(trouble.message, Reason.UNKNOWN) from trouble
+            raise self.passing_trouble(trouble.message, Reason.UNKNOWN) from trouble
 
-    def _look(self, at: BaseBranch) -> BaseTip | Refused:
-        if self._via is Via.LOCAL:
-            return look_local(at, pending=commit_in(self._checkpoint, "commit"))
-        return look(at)
+    def look(self, at: BaseBranch) -> BaseTip | Refused:
+        return self.base.look(at, pending=commit_in(self.checkpoint, "commit"))
 
-    def _base_tip(self, at: BaseBranch) -> BaseTip:
-        self._end_if_stopped("it was stopped")
-        found = self._look(at)
+    def base_tip(self, at: BaseBranch) -> BaseTip:
+        self.end_if_stopped("it was stopped")
+        found = self.look(at)
         if isinstance(found, Refused):
-            raise self._end_after(found)
+            raise self.end_after(found)
         return found
 
-    def _refused_push(self, at: BaseBranch, made: Prepared) -> Refused | None:
-        """Return the reason why a push would be refused, as far as it shows before; None if it shows none."""
-        if self._via is not Via.PUSH:
-            return None
-        return may_push(at, made.base) or refused_large_files(at, made.commit, made.base)
-
-    def _pushed(self, at: BaseBranch, made: Prepared) -> bool:
+    def pushed(self, at: BaseBranch, made: Prepared) -> bool:
         """Push a commit; return whether it is on the base branch. False: the base has moved."""
-        self._end_if_stopped("it was stopped before the push")
-        if self._via is Via.LOCAL:
-            found = push_local(at, made.commit, made.base, self._job.scripts)
-        else:
-            found = push(at, made.commit, made.base)
+        self.end_if_stopped("it was stopped before the push")
+        found = self.base.push(at, made)
         if isinstance(found, Pushed):
             if found.note:
-                self._job.log(found.note)
+                self.todo.log(found.note)
             return True
         if found.reason is Reason.MOVED:
-            self._job.log(f"{at.branch} has moved: {found.error}")
+            self.todo.log(f"{at.branch} has moved: {found.error}")
             return False
-        raise self._end_after(found)
+        raise self.end_after(found)
 
-    def _keeps_moving(self, at: BaseBranch) -> AttemptEnd:
-        return self._passing_trouble(f"{at.branch} of {at.repo} keeps moving", Reason.MOVED)
-
-    def _since(self, at: BaseBranch, change: RepoChange, base: str) -> str:
+    def since(self, at: BaseBranch, change: RepoChange, base: str) -> str:
         """Return the commit at which the change set began, as it was signed, where that is required. Raises
         NotAllowed.
         """
-        signed = self._job.verify(change.tip, change.signed)
+        signed = self.todo.verify(change.tip, change.signed)
         known = change.base if signed is None else signed
         since = known if is_commit(known) else merge_base(at, base, change.tip)
         if not since:
@@ -132,20 +139,20 @@ class Attempt(ABC):
 
     # Records
 
-    def _landing(self, tip: str, commit: str, before: str, method: str) -> Landed:
+    def sealed(self, tip: str, commit: str, before: str, method: str) -> Landed:
         """Return the signed record of the landing of a tip."""
         landed = Landed(
             commit=commit,
             tree_before=before,
             method=method,
-            via=str(self._via),
-            at=self._now(),
-            run=self._job.run_id,
-            wave=self._action.wave if isinstance(self._action, LandAction) else None,
+            via=str(self.via),
+            at=self.now(),
+            run=self.todo.run_id,
+            wave=self._wave,
         )
-        return self._job.seal_landing(tip, landed)
+        return self.todo.seal_landing(tip, landed)
 
-    def _recorded(self, known: Mapping[str, Any]) -> Landed | None:
+    def recorded(self, known: Mapping[str, Any]) -> Landed | None:
         """Return the landing in a record of the todo; None without one. Raises NotAllowed for one that no
         worker has signed.
         """
@@ -154,62 +161,58 @@ class Attempt(ABC):
             landed = Landed.model_validate(facts)
         except ValidationError:
             return None
-        self._job.verify_landed(landed)
+        self.todo.verify_landed(landed)
         return landed
 
-    def _now(self) -> str:
+    def now(self) -> str:
         """Return the time of a record: UTC, ISO 8601."""
-        return self._job.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return self.todo.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-    def _add_to_checkpoint(self, facts: dict[str, Any]) -> None:
-        self._save_checkpoint({**self._checkpoint, **facts})
+    def add_to_checkpoint(self, facts: dict[str, Any]) -> None:
+        self.save_checkpoint({**self.checkpoint, **facts})
 
-    def _save_checkpoint(self, known: dict[str, Any]) -> None:
-        self._checkpoint = known
-        self._job.record(json.dumps(known))
+    def save_checkpoint(self, known: dict[str, Any]) -> None:
+        self.checkpoint = known
+        self.todo.record(json.dumps(known))
 
     # Ends
 
-    def _end_if_stopped(self, error: str) -> None:
-        if (stopped := self._job.stopped()) is not None:
+    def end_if_stopped(self, error: str) -> None:
+        if (stopped := self.todo.stopped()) is not None:
             raise AttemptEnd(AttemptOutcome(kind=stopped, error=error))
 
-    def _done(self, output: dict[str, Any], error: str) -> AttemptOutcome:
-        self._job.log(error)
+    def done(self, output: dict[str, Any], error: str) -> AttemptOutcome:
+        self.todo.log(error)
         return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0, output=json.dumps(output))
 
-    def _end_after(self, refused: Refused) -> AttemptEnd:
-        return (
-            refusal(refused.error)
-            if refused.lasting
-            else self._passing_trouble(refused.error, refused.reason)
-        )
+    def end_after(self, refused: Refused) -> AttemptEnd:
+        """Return the end after a refusal by git or the remote."""
+        if refused.lasting and not self.way.waits_for(refused.reason):
+            return refusal(refused.error)
+        return self.passing_trouble(refused.error, refused.reason)
 
-    def _passing_trouble(self, error: str, reason: Reason) -> AttemptEnd:
+    def passing_trouble(self, error: str, reason: Reason) -> AttemptEnd:
         """Return the end after temporary trouble: a wait, or a failure if the patience is over."""
         why = f"the base branch: {error} ({reason})"
-        return self._end_of_patience(error) or postponed(why, WaitReason.BASE)
+        return self.end_of_patience(error) or postponed(why, WaitReason.BASE)
 
-    def _end_of_patience(self, error: str) -> AttemptEnd | None:
+    def end_of_patience(self, error: str) -> AttemptEnd | None:
         """Return the failure if the trouble has lasted longer than the patience; else None."""
-        now, since = self._job.now(), _moment(self._checkpoint.get(TROUBLE))
-        patience = self._action.patience
+        now, since = self.todo.now(), _moment(self.checkpoint.get(TROUBLE))
         if since is None or since > now:  # a damaged record, or a clock that was set back
-            self._add_to_checkpoint({TROUBLE: now.isoformat()})
-        elif now - since > patience:
-            return refusal(f"{error} (for more than {patience.total_seconds():g} s: land_patience)")
+            self.add_to_checkpoint({TROUBLE: now.isoformat()})
+        elif now - since > self._patience:
+            return refusal(f"{error} (for more than {self._patience.total_seconds():g} s: land_patience)")
         return None
 
     @property
-    def _has_trouble(self) -> bool:
-        return TROUBLE in self._checkpoint
+    def has_trouble(self) -> bool:
+        return TROUBLE in self.checkpoint
 
-    def _forget_trouble(self) -> None:
+    def forget_trouble(self) -> None:
         """Remove the recorded trouble, so that the patience is counted from the next one."""
-        if self._has_trouble:
-            self._save_checkpoint(
-                {name: value for name, value in self._checkpoint.items() if name != TROUBLE}
-            )
+        if self.has_trouble:
+            self.save_checkpoint({name: value for name, value in self.checkpoint.items() if name != TROUBLE})
 
 
 def refusal(error: str, hint: str = "") -> AttemptEnd:

@@ -12,13 +12,17 @@ brings: these are looked for here.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from coordination.git import DURABLE, NO_GRAFTS, TRUE_HISTORY, is_commit
 from coordination.git_programs import program_settings
+from coordination.models import Repo
 from coordination.text import listed, quoted
-from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused, masked, refused_by
+from workers.landing.records import BaseBranch, BaseTip, Prepared, Pushed, Reason, Refused
+from workers.landing.refusals import masked, refused_by
 from workers.landing.remote import contains, refused_name, refused_rewind
 from workers.process.trouble import GitInterrupted, GitTimeout, describe_os_error
 from workers.transfer.routes import ADDRESSES, PUSH
@@ -34,6 +38,29 @@ RECEIVING = (
     "core.fsync=objects,reference",
 )
 STATUS = ("--porcelain", "-z", "--untracked-files=no", "--ignore-submodules=all", "--no-renames")
+
+
+class LocalBase:
+    """The base branch in the checkout of this machine."""
+
+    def __init__(self, repo: Repo, checkout: Path, scripts: Path) -> None:
+        """`scripts`: the folder for those that start the receiving hooks."""
+        self._repo = repo
+        self._checkout = checkout
+        self._scripts = scripts
+
+    @contextmanager
+    def opened(self) -> Iterator[BaseBranch]:
+        yield BaseBranch(repo=self._repo.name, path=self._checkout, branch=self._repo.branch)
+
+    def look(self, at: BaseBranch, pending: str = "") -> BaseTip | Refused:
+        return look_local(at, pending)
+
+    def refused(self, at: BaseBranch, made: Prepared) -> Refused | None:
+        return None
+
+    def push(self, at: BaseBranch, made: Prepared) -> Pushed | Refused:
+        return push_local(at, made.commit, made.base, self._scripts)
 
 
 def look_local(at: BaseBranch, pending: str = "") -> BaseTip | Refused:

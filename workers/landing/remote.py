@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
@@ -29,7 +29,8 @@ from coordination.git import (
 )
 from coordination.models import Repo
 from coordination.text import counted, quoted
-from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused, masked, refused_by
+from workers.landing.records import BaseBranch, BaseTip, Prepared, Pushed, Reason, Refused
+from workers.landing.refusals import masked, refused_by
 from workers.process.trouble import GitInterrupted, GitTimeout, Trouble
 from workers.transfer.routes import ADDRESSES, FETCH, PUSH, hidden
 from workers.workspace.base_commit import RunBase
@@ -39,6 +40,39 @@ from workers.workspace.repository import commit_at, is_shallow, tip
 SHOWN = 5
 _NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)|^[-/.]|^@$|[/.]$")
 """Names that `git check-ref-format --branch` refuses."""
+
+
+class RemoteBase:
+    """The base branch at the `url` of a repository."""
+
+    def __init__(
+        self, repo: Repo, checkout: Path, access: Callable[[], AbstractContextManager[dict[str, str]]]
+    ) -> None:
+        """`access`: gives git access to the remote."""
+        self._repo = repo
+        self._checkout = checkout
+        self._access = access
+
+    @contextmanager
+    def opened(self) -> Iterator[BaseBranch]:
+        repo = self._repo
+        with self._access() as variables:
+            yield BaseBranch(
+                repo=repo.name,
+                path=self._checkout,
+                branch=repo.branch,
+                url=repo.url or "",
+                variables=variables,
+            )
+
+    def look(self, at: BaseBranch, pending: str = "") -> BaseTip | Refused:
+        return look(at)
+
+    def refused(self, at: BaseBranch, made: Prepared) -> Refused | None:
+        return may_push(at, made.base) or refused_large_files(at, made.commit, made.base)
+
+    def push(self, at: BaseBranch, made: Prepared) -> Pushed | Refused:
+        return push(at, made.commit, made.base)
 
 
 def look(at: BaseBranch) -> BaseTip | Refused:
@@ -75,11 +109,9 @@ def base_at_remote(
 
     Raises GitRefused where there is none of them, GitInterrupted for passing trouble of this machine.
     """
-    with access() as variables:
-        at = BaseBranch(
-            repo=repo.name, path=checkout, branch=repo.branch, url=repo.url or "", variables=variables
-        )
-        found = look(at)
+    base = RemoteBase(repo, checkout, access)
+    with base.opened() as at:
+        found = base.look(at)
     if isinstance(found, BaseTip):
         return RunBase(commit=found.commit, lines=_left_out(at, found.commit))
     away = f"{repo.branch} of {repo.name} at {hidden(at.url)} cannot be read: {found.error}"

@@ -48,9 +48,9 @@ from coordination.broker.celery_app import ADVANCE, EXECUTE, JoinBackend
 from coordination.broker.transport import RankedQoS, TolerantChannel, TolerantQoS
 from workers.attempt.actions import Compensate
 from workers.landing.attempt import Attempt
-from workers.landing.land import DirectLanding
-from workers.landing.land_request import RequestLanding
-from workers.landing.revert_request import RequestRevert
+from workers.landing.direct import DirectLanding
+from workers.landing.requests.land import RequestLanding
+from workers.landing.requests.revert import RequestRevert
 
 OURS = ("coordination.", "workers.")
 PUBLISHES = ("publish.execute", "publish.advance", "publish.level")
@@ -70,7 +70,7 @@ SEAMS: tuple[Seam, ...] = (
     (Compensate, "keep_result", "compensate.end"),
     (Compensate, "after_leave", "compensate.remove"),
     (DirectLanding, "_record", "land.record"),
-    (Attempt, "_pushed", "land.push"),
+    (Attempt, "pushed", "land.push"),
     *SEAMS_OF_REQUESTS,
 )
 Name = str | Callable[..., str | None]

@@ -18,7 +18,8 @@ from coordination.landing.rules import decide_landing
 from coordination.models import Ecosystem, LandAction, Method, OnFailure, RevertAction, Via
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 from coordination.runs.records import TodoSpec
-from workers.landing.records import BaseBranch, Reason, refused_by
+from workers.landing.records import BaseBranch, Reason
+from workers.landing.refusals import refused_by
 
 TIP, OTHER = "a" * 40, "b" * 40
 

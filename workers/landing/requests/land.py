@@ -1,4 +1,4 @@
-"""Land a change set in one repository by its pull request: one attempt of a todo of a landing run.
+"""Land a change set in one repository by its pull request.
 
 The check todo opens the request or updates it, and waits until it is ready. The land todo lets the forge
 merge the request if it is still ready, at the head that this attempt has seen and at no other. Each attempt
@@ -18,80 +18,93 @@ from coordination.errors import Conflict
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.models import MergeMethod, PullRequest, RequestState
 from coordination.landing.readiness import LASTING, Lack, Missing, missing_text
-from coordination.models import LandAction, LandStep, Method
-from coordination.runs.change_sets.records import BY_PEOPLE, RepoChange
+from coordination.models import LandStep, Method
+from coordination.runs.change_sets.records import BY_PEOPLE, Landed, RepoChange
 from coordination.runs.records import WaitReason
 from coordination.runs.run_kinds import QUEUEING
 from coordination.text import quoted
-from workers.landing.attempt import LOOKS, AttemptEnd, postponed, refusal
-from workers.landing.commits import has_landed, prepare
-from workers.landing.forge_attempt import SOON, RequestLook
-from workers.landing.job import LandJob
-from workers.landing.land import LandAttempt
+from workers.landing.attempt import AttemptEnd, postponed, refusal
+from workers.landing.commits import prepare
+from workers.landing.history import has_landed, tree_of
+from workers.landing.land import Landing
 from workers.landing.records import BaseBranch, HasLanded, NoChange, Prepared, Refused
 from workers.landing.remote import contains
+from workers.landing.requests.look import RequestLook
+from workers.landing.requests.way import SOON
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 
-class RequestLanding(RequestLook, LandAttempt):
+class RequestLanding(RequestLook):
     """Land by a pull request, which the forge merges."""
 
-    def __init__(self, job: LandJob, action: LandAction) -> None:
-        super().__init__(job, action)
-        self._begun = action.step is LandStep.LAND
+    def __init__(self, landing: Landing) -> None:
+        super().__init__(landing)
+        self._request: PullRequest | None = None
+        """The request, as this attempt has seen it last."""
 
-    def _check(self, at: BaseBranch, change: RepoChange) -> AttemptOutcome:
+    def check(self, at: BaseBranch, change: RepoChange) -> AttemptOutcome:
         """Open the request and wait until it is ready."""
-        action, request = self._action, self._current(at, change)
+        landing, action, request = self._landing, self._landing.action, self._current(at, change)
         if request and request.state is RequestState.MERGED:  # perhaps since the last look at the base
-            self._base_commit = self._base_tip(at).commit
+            self._base_commit = landing.base_tip(at).commit
         base = self._base_commit
-        self._refuse_taken_out(at, change, base)
+        landing.refuse_taken_out(at, change, base)
         if request is None:
-            return self._nothing_to_land(at, base)
+            return landing.nothing_to_land(at, base)
         if request.state is not RequestState.MERGED:
-            self._refuse_removed_by(at, change, request)
+            landing.refuse_removed(at, change, base, request.head_sha)
             self._method(MergeMethod(action.method.value))
             self._wait_for(self._brought_up(at, change, request, action.after_upstream), request)
         self._waits_no_longer()
         made = self._would_land(at, change, request.head_sha)
-        commit = made.commit if isinstance(made, Prepared) else base
-        return self._can_land(at, {"head": request.head_sha}, f"{request.url} is ready", commit, base)
+        facts = {"head": request.head_sha}
+        return landing.can_land(at, facts, f"{request.url} is ready", made.commit, base)
 
-    def _land(self, at: BaseBranch, change: RepoChange) -> AttemptOutcome:
-        """Let the forge merge the request if it is still ready."""
-        request, checks = self._current(at, change), self._quality_checks(at)
+    def landed(self, at: BaseBranch, change: RepoChange) -> Landed | None:
+        """Return the landing if the request is merged."""
+        landing = self._landing
+        request = self._request = self._request or self._current(at, change)
+        if request is None or request.state is not RequestState.MERGED:
+            return None
+        self._waits_no_longer()
+        self._note_merged(change, request)
+        landed = self._landing_of(at, landing.action.method.value, change, request, landing.checkpoint)
+        landing.add_to_checkpoint(landed.model_dump())
+        if landed.method != BY_PEOPLE:
+            self._delete_branch(change, request)
+        return landed
+
+    def offered(self, at: BaseBranch, change: RepoChange) -> Prepared | NoChange:
+        """Return the commit that the merge would make, for the quality checks, if the request is ready."""
+        request = self._request
         if request is None:
-            return self._found_there(at, change, self._base_commit)
-        for _ in range(LOOKS):
-            if request.state is RequestState.MERGED:
-                self._waits_no_longer()
-                self._note_merged(change, request)
-                landed = self._landing_of(at, self._action.method.value, change, request, self._checkpoint)
-                self._add_to_checkpoint(landed.model_dump())
-                if landed.method != BY_PEOPLE:
-                    self._delete_branch(change, request)
-                return self._landed(at, landed, landed.commit)
-            self._refuse_removed_by(at, change, request)
-            if self._checkpoint.get("queued") == request.head_sha:
-                raise self._in_queue(request)
-            if missing := self._brought_up(at, change, request):
-                raise self._forge_trouble(f"{request.url}: {missing_text(missing)}")
-            made = self._would_land(at, change, request.head_sha)
-            if isinstance(made, Prepared):
-                self._checked(at, made, checks)
-            self._end_if_stopped("it was stopped before the merge")
-            self._add_to_checkpoint({"merging": request.head_sha, "number": request.number})
-            self._merge(request)
-            self._base_commit = self._base_tip(at).commit
-            request = self._forge.get(request.number)
-            if request.is_open and not self._heads(at, change, request.head_sha):
-                self._refuse_lasting(request, self._missing(at, change, request))
-        raise self._forge_trouble(f"{request.url} keeps moving")
+            return NoChange(base=self._base_commit)
+        self._landing.refuse_removed(at, change, self._base_commit, request.head_sha)
+        if self._landing.checkpoint.get("queued") == request.head_sha:
+            raise self._in_queue(request)
+        if missing := self._brought_up(at, change, request):
+            raise self._forge_trouble(f"{request.url}: {missing_text(missing)}")
+        return self._would_land(at, change, request.head_sha)
+
+    def bring(self, at: BaseBranch, change: RepoChange, made: Prepared) -> None:
+        """Let the forge merge the request; the next look finds out whether it has."""
+        landing, request = self._landing, self._request
+        assert request is not None
+        landing.end_if_stopped("it was stopped before the merge")
+        landing.add_to_checkpoint({"merging": request.head_sha, "number": request.number})
+        self._merge(request)
+        self._base_commit = landing.base_tip(at).commit
+        request = self._request = self._forge.get(request.number)
+        if request.is_open and not self._heads(at, change, request.head_sha):
+            self._refuse_lasting(request, self._missing(at, change, request))
+
+    def keeps_moving(self, at: BaseBranch) -> AttemptEnd:
+        assert self._request is not None
+        return self._forge_trouble(f"{self._request.url} keeps moving")
 
     def _note_merged(self, change: RepoChange, request: PullRequest) -> None:
         """Record the request as merged for `coord changes`, which showed it as open so far."""
-        change = self._job.change() or change  # this attempt may have recorded reviews
+        change = self._landing.todo.change() or change  # this attempt may have recorded reviews
         ref = change.request
         if ref is None or ref.number != request.number:
             return
@@ -99,7 +112,7 @@ class RequestLanding(RequestLook, LandAttempt):
         if before is not None and before.head == seen.head:  # its checks and reviews still hold
             seen = before.model_copy(update={"state": seen.state})
         if seen != before:
-            self._job.note_request(ref.model_copy(update={"seen": seen}), "")
+            self._landing.todo.note_request(ref.model_copy(update={"seen": seen}), "")
 
     # Steps
 
@@ -107,7 +120,7 @@ class RequestLanding(RequestLook, LandAttempt):
         """Return the request of the change set as it is: merged, or open with a head of ours. The todo that
         checks opens one, or brings it to the tip. None: nothing is left to propose.
         """
-        ref, checks = change.request, self._action.step is LandStep.CHECK
+        ref, checks = change.request, self._landing.action.step is LandStep.CHECK
         request = self._forge.get(ref.number) if ref else self._find(change)
         if request and request.state is RequestState.MERGED and self._has_our_work(at, change, request):
             return request
@@ -129,18 +142,18 @@ class RequestLanding(RequestLook, LandAttempt):
     def _made(self, change: RepoChange) -> PullRequest | None:
         """Open the request, or bring it to the tip of the change set, as `coord pr create` does."""
         try:
-            inspected = inspect(self._name, self._repo_request(change), self._access)
+            inspected = inspect(self._landing.name, self._repo_request(change), self._access)
             if inspected.closed:
                 raise self._was_closed(inspected.closed)
             made = self._maker(change).make_one(inspected)
         except Conflict as error:
             raise refusal(error.message, error.hint) from error
         if made is not None:
-            self._job.log(f"its pull request: {made.url}")
+            self._landing.todo.log(f"its pull request: {made.url}")
         return self._forge.get(made.number) if made else None
 
     def _was_closed(self, request: PullRequest) -> AttemptEnd:
-        plan = quoted(self._name)
+        plan = quoted(self._landing.name)
         return refusal(
             f"{request.url} was closed without a merge",
             f"open it again: coord pr create {plan} --reopen; "
@@ -148,69 +161,65 @@ class RequestLanding(RequestLook, LandAttempt):
         )
 
     def _maker(self, change: RepoChange) -> RequestMaker:
-        known, facts = self._job.change_set(), self._action.request
-        if known is None or facts is None:
-            raise self._gone()
+        known, text = self._landing.todo.change_set(), self._landing.action.request
+        if known is None or text is None:
+            raise self._landing.gone()
         planned = PlannedRequests(
-            plan=self._name,
-            title=facts.title,
-            issues=facts.issues,
-            todos=dict(facts.todos),
+            plan=self._landing.name,
+            title=text.title,
+            issues=text.issues,
+            todos=dict(text.todos),
             change_set=known,
             repos=(self._repo_request(change),),
             branch_prefix=self._access.branch_prefix,
         )
-        return RequestMaker(
-            planned, RequestOptions(), self._access, lambda _, ref, kind: self._job.note_request(ref, kind)
-        )
+        note = self._landing.todo.note_request
+        return RequestMaker(planned, RequestOptions(), self._access, lambda _, ref, kind: note(ref, kind))
 
     def _repo_request(self, change: RepoChange) -> RepoRequest:
+        todo, text = self._landing.todo, self._landing.action.request
         return RepoRequest(
-            repo=self._job.repo,
+            repo=todo.repo,
             change=change,
-            checkout=self._job.checkout,
+            checkout=todo.checkout,
             address=self._address,
-            after=self._action.request.after if self._action.request else (),
-            followers=self._action.request.followers if self._action.request else (),
+            after=text.after if text else (),
+            followers=text.followers if text else (),
         )
 
     def _has_our_work(self, at: BaseBranch, change: RepoChange, request: PullRequest) -> bool:
         """Return whether a merged request is the one of this tip, and not of an earlier one."""
         if self._heads(at, change, request.head_sha):
             return True
-        since = self._since(at, change, self._base_commit)
+        since = self._landing.since(at, change, self._base_commit)
         found = has_landed(at, base=self._base_commit, tip=change.tip, since=since)
         return found is HasLanded.YES and contains(at, self._base_commit, request.merge_commit)
 
     def _wait_for(self, missing: tuple[Missing, ...], request: PullRequest) -> None:
         """Raise AttemptEnd if the request lacks something: a wait with `when_ready`, else a refusal."""
         if not missing:
-            self._forget_trouble()
+            self._landing.forget_trouble()
             return
         error, computes = f"{request.url}: {missing_text(missing)}", _passes(missing)
         if computes:  # the forge cannot say yet whether the request merges
-            pause = self._interval() if self._has_trouble else SOON
-            raise self._end_of_patience(error) or postponed(error, WaitReason.REQUEST, pause)
-        if not self._action.when_ready:
+            pause = self._interval() if self._landing.has_trouble else SOON
+            raise self._landing.end_of_patience(error) or postponed(error, WaitReason.REQUEST, pause)
+        if not self._landing.action.when_ready:
             raise refusal(
                 f"{request.url} is not ready: {missing_text(missing)}",
-                f"wait for it: coord land {self._name} --when-ready",
+                f"wait for it: coord land {self._landing.name} --when-ready",
             )
-        self._forget_trouble()
+        self._landing.forget_trouble()
         raise postponed(error, WaitReason.REQUEST, self._interval())
-
-    def _refuse_removed_by(self, at: BaseBranch, change: RepoChange, request: PullRequest) -> None:
-        """Refuse a request that would bring removed commits back: people may rewrite the base at any time."""
-        base = self._base_commit
-        self._refuse_removed(at, base, request.head_sha, self._since(at, change, base))
 
     def _merge(self, request: PullRequest) -> None:
         """Let the forge merge the request, or put it into the merge queue."""
         if self._rules_seen.queue:
             self._wait_in_queue(request)
-        words = self._message(self._base_commit, self._action.method, self._job.change())
+        landing, form = self._landing, self._landing.action.method
+        words = landing.message(self._base_commit, form, landing.todo.change())
         title, _, message = words.partition("\n\n")
-        method = MergeMethod(self._action.method.value)
+        method = MergeMethod(form.value)
         try:
             self._merge_at_head(request, method, title=title, message=message)
         except ForgeError as error:
@@ -218,20 +227,20 @@ class RequestLanding(RequestLook, LandAttempt):
                 self._wait_in_queue(request)
             if error.problem is not ForgeProblem.NOT_MERGEABLE:
                 raise
-            self._add_to_checkpoint({"merging": ""})
+            self._landing.add_to_checkpoint({"merging": ""})
             raise self._forge_trouble(f"{request.url}: {error.message}") from error
 
     def _wait_in_queue(self, request: PullRequest) -> NoReturn:
         # With this record, the run is no longer cancelled.
-        self._add_to_checkpoint({QUEUEING: request.url})
-        if self._job.cancelled():
-            self._add_to_checkpoint({QUEUEING: ""})
+        self._landing.add_to_checkpoint({QUEUEING: request.url})
+        if self._landing.todo.cancelled():
+            self._landing.add_to_checkpoint({QUEUEING: ""})
             raise AttemptEnd(
                 AttemptOutcome(kind=OutcomeKind.CANCELLED, error="it was cancelled before the merge queue")
             )
         self._enqueue(request)
-        self._add_to_checkpoint({"queued": request.head_sha})
-        if (stopped := self._job.stopped()) is not None:
+        self._landing.add_to_checkpoint({"queued": request.head_sha})
+        if (stopped := self._landing.todo.stopped()) is not None:
             self._merging_forge.dequeue(request)
             raise AttemptEnd(
                 AttemptOutcome(kind=stopped, error="it was stopped, and is out of the merge queue")
@@ -246,7 +255,7 @@ class RequestLanding(RequestLook, LandAttempt):
                 return postponed(f"{request.url} has just been merged", WaitReason.REQUEST, SOON)
             return refusal(
                 f"the merge queue has thrown {request.url} out",
-                f"see its page; then land it again: coord land {self._name}",
+                f"see its page; then land it again: coord land {self._landing.name}",
             )
         return self._waits_in_queue(request)
 
@@ -263,12 +272,12 @@ class RequestLanding(RequestLook, LandAttempt):
         if Lack.BEHIND not in {one.lack for one in missing}:
             return missing
         try:
-            refuse_unproposed(self._name, at.repo, change, request, self._access.branch_prefix)
+            refuse_unproposed(self._landing.name, at.repo, change, request, self._access.branch_prefix)
             refused = self._update(at, change, request)
         except Conflict as error:
             raise refusal(error.message, error.hint) from error
         if refused is not None:
-            raise self._end_after(refused)
+            raise self._landing.end_after(refused)
         others = tuple(one for one in missing if one.lack is not Lack.BEHIND)
         return (*others, Missing(lack=Lack.UNKNOWN, text="the forge looks at its new commit"))
 
@@ -276,23 +285,27 @@ class RequestLanding(RequestLook, LandAttempt):
         lasting = tuple(one for one in missing if one.lack in LASTING)
         if not lasting:
             return
-        adopt = f"coord plan adopt {quoted(self._name, self._job.repo.name)} --pr {request.number}"
+        name, repo = self._landing.name, self._landing.todo.repo.name
+        adopt = f"coord plan adopt {quoted(name, repo)} --pr {request.number}"
         hint = {
-            Lack.CONFLICT: self._resolve_hint(),
+            Lack.CONFLICT: self._landing.resolve_hint(),
             Lack.FOREIGN: f"take it over: {adopt}",
-        }.get(lasting[0].lack, f"open it again: coord pr create {self._name} --reopen")
+        }.get(lasting[0].lack, f"open it again: coord pr create {name} --reopen")
         raise refusal(f"{request.url}: {missing_text(lasting)}", hint)
 
-    def _would_land(self, at: BaseBranch, change: RepoChange, head: str) -> Prepared | NoChange:
-        """Return a commit with the tree that the merge will have, for the quality checks."""
-        base, action = self._base_commit, self._action
-        if not action.stated:
-            return NoChange(base=base)
-        since = self._since(at, change, base)
-        made = prepare(at, base=base, tip=head, since=since, method=Method.MERGE, message=action.title)
+    def _would_land(self, at: BaseBranch, change: RepoChange, head: str) -> Prepared:
+        """Return a commit with the tree that the merge will have, for the quality checks; without any, or
+        where it would change nothing, the base.
+        """
+        base, landing = self._base_commit, self._landing
+        unchanged = Prepared(commit=base, tree=tree_of(at, base), base=base)
+        if not landing.action.stated:
+            return unchanged
+        since, title = landing.since(at, change, base), landing.action.title
+        made = prepare(at, base=base, tip=head, since=since, method=Method.MERGE, message=title)
         if isinstance(made, Refused):
-            raise self._end_after(made)
-        return made
+            raise landing.end_after(made)
+        return unchanged if isinstance(made, NoChange) else made
 
 
 def _passes(missing: tuple[Missing, ...]) -> bool:

@@ -1,0 +1,1 @@
+"""The way by pull request: landing and reverting by requests that the forge merges."""
