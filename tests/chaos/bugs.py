@@ -18,6 +18,10 @@ NEEDS = "tests/contracts/test_run_needs.py"
 LARGE = "tests/contracts/test_large_runs.py"
 HISTORY = "tests/contracts/test_runs_machine.py"
 ROLL = "tests/integration/test_local_liveness.py"
+PUSHES = "tests/integration/test_landing_pushes.py"
+ORDERS = "tests/integration/test_signed_orders.py"
+FORGES = "tests/contracts/test_forges.py"
+SERVICES = "tests/acceptance/test_services.py"
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,7 @@ BUGS = (
     Bug(
         "what the rolled back run held of its repositories is kept",
         f"{STEPS}/_run_remainder.lua",
-        "  call('DEL', ready, queued, busy, unsent, stranded)\n",
+        "  call('DEL', ready, queued, occupant, unsent, stranded)\n",
         "",
         (UNDO, LARGE, HISTORY),
     ),
@@ -318,5 +322,89 @@ BUGS = (
         "*PUSH, lease,",
         '*PUSH, "--force",',
         ("tests/integration/test_publishing.py",),
+    ),
+    Bug(
+        "a landing overwrites what somebody has pushed meanwhile",
+        "workers/landing/remote.py",
+        '("push", *PUSH, lease, "--", at.url, f"{commit}:{at.ref}")',
+        '("push", *PUSH, "--", at.url, f"+{commit}:{at.ref}")',
+        (f"{PUSHES}::test_a_base_that_moved_is_named_and_stays",),
+    ),
+    Bug(
+        "a repository lands before those that its changes build on",
+        "coordination/landing/graph.py",
+        "blocked_by=(after, *(todo.id for todo in checks), *before, *one.after_todos),",
+        "blocked_by=(after, *(todo.id for todo in checks), *one.after_todos),",
+        ("tests/unit/landing/test_landing_rules.py",),
+    ),
+    Bug(
+        "an author approves the own pull request",
+        "coordination/landing/readiness.py",
+        "        and review.author != seen.request.author\n",
+        "",
+        ("tests/unit/landing/test_request_readiness.py",),
+    ),
+    Bug(
+        "a way takes what another way supports",
+        "coordination/landing/ways.py",
+        "without = sorted(way.value for way in ways if feature not in WAYS[way].supports)",
+        "without = list[str]()",
+        ("tests/acceptance/test_ways_of_landing.py",),
+    ),
+    Bug(
+        "a block of an order is not compared with what was signed",
+        "coordination/trust/orders.py",
+        "len(block) > LARGEST_BLOCK or digest(block) != self.blocks[index][1]:",
+        "len(block) > LARGEST_BLOCK:",
+        (f"{ORDERS}::test_what_was_changed_in_redis_is_refused_and_reported",),
+    ),
+    Bug(
+        "the order of one run counts for another",
+        "coordination/trust/orders.py",
+        "    if signed.run not in runs:\n",
+        "    if not signed.run:\n",
+        (f"{ORDERS}::test_a_copy_of_a_run_under_another_id_is_refused",),
+    ),
+    Bug(
+        "an order counts on every server",
+        "coordination/trust/orders.py",
+        "if signed.server not in (self.server, also or self.server):",
+        "if not signed.server:",
+        (f"{ORDERS}::test_an_order_of_another_server_is_refused",),
+    ),
+    Bug(
+        "GitHub merges a request at whatever head it has",
+        "coordination/forges/github.py",
+        'body = {"sha": full_commit(expected_head), "merge_method": method.value}',
+        'body = {"merge_method": method.value}',
+        (f"{FORGES}::test_a_merge_with_another_head_than_expected_changes_nothing",),
+    ),
+    Bug(
+        "a write is repeated after trouble of the forge",
+        "coordination/forges/http.py",
+        'case ForgeProblem.SERVER if method == "GET":',
+        "case ForgeProblem.SERVER:",
+        (f"{FORGES}::test_reads_are_repeated_after_trouble_of_the_forge_and_writes_are_not",),
+    ),
+    Bug(
+        "the pages behind the first one are forgotten when a list has not changed",
+        "coordination/forges/http.py",
+        "headers=received, next_page=kept.next_page, size=kept.size",
+        'headers=received, next_page="", size=kept.size',
+        (f"{FORGES}::test_lists_of_several_pages_are_whole",),
+    ),
+    Bug(
+        "a service starts before those that it depends on",
+        "coordination/services/graph.py",
+        "        for one in edges[name]:\n            place[one] = min(place[one], place[name])\n",
+        "",
+        (f"{SERVICES}::test_all_start_once_in_order_and_stop",),
+    ),
+    Bug(
+        "a new order of a service does not replace the old one",
+        "coordination/services/supervisor.py",
+        "if name not in desired or desired[name].order != runner.desired.order:",
+        "if name not in desired:",
+        ("tests/integration/test_services_on_a_host.py",),
     ),
 )

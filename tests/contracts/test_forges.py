@@ -306,6 +306,8 @@ def test_lists_of_several_pages_are_whole(account: ForgeAccount):
     assert len([one for one in account.forge.checks(made.head_sha) if one.name != "pipeline"]) == 130
     calls = account.server.calls("check-runs" if account.is_github else "/statuses")
     assert len([one for one in calls if one.method == "GET"]) == (3 if account.is_gitea else 2)
+    again = [one for one in account.forge.checks(made.head_sha) if one.name != "pipeline"]
+    assert len(again) == 130, "also where the forge answers that nothing has changed"
 
 
 def test_a_list_that_would_take_too_much_memory_is_refused_before_its_last_page(
