@@ -21,7 +21,7 @@ from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.views.records import RunView
 from coordination.runs.views.run_list import ANY_RUN, last_run
 from coordination.runs.views.run_view import DAMAGE, LAST, RunReader
-from coordination.runs.views.todo_view import TodoFacts, iso
+from coordination.runs.views.todo_view import iso
 from coordination.runs.worker_registry import WorkerRegistry
 
 if TYPE_CHECKING:
@@ -234,18 +234,16 @@ class Live:
             for todo, one in in_hand.items()
         }
 
-    def _facts_of(self, in_hand: Mapping[str, TodoInRun]) -> Iterator[tuple[str, TodoFacts]]:
+    def _facts_of(self, in_hand: Mapping[str, TodoInRun]) -> Iterator[tuple[str, Mapping[str, str | None]]]:
         todos = list(in_hand.items())
         for start in range(0, len(todos), AT_ONCE):
             batch = todos[start : start + AT_ONCE]
-            names = [[f"{todo} {fact}" for fact in FACTS] for todo, _ in batch]
             with self._redis.pipeline(transaction=False) as pipeline:
-                for (_, one), asked in zip(batch, names, strict=True):
-                    pipeline.hmget(self._keys.run(one.run_id).facts, asked)
+                for todo, one in batch:
+                    pipeline.hmget(self._keys.run(one.run_id).facts, [f"{todo} {fact}" for fact in FACTS])
                 answers = pipeline.execute()
-            for (todo, _), asked, values in zip(batch, names, answers, strict=True):
-                facts = {name: value for name, value in zip(asked, values, strict=True) if value is not None}
-                yield todo, TodoFacts(todo, facts)
+            for (todo, _), values in zip(batch, answers, strict=True):
+                yield todo, dict(zip(FACTS, values, strict=True))
 
     def _newest_with(self, todo_id: str, passed: Collection[str]) -> str | None:
         newest = self._redis.zrevrange(self._keys.runs, 0, RUNS_SEARCHED - 1)

@@ -33,7 +33,7 @@ from coordination.runs.views.run_list import ANY_RUN, ActsOn, RunFilters, last_r
 from coordination.runs.views.todo_view import (
     FACTS,
     FACTS_OF_UNDOING,
-    TodoFacts,
+    facts_of,
     iso,
     raw_records,
     raw_records_of,
@@ -250,19 +250,18 @@ class RunReader:
         """
         keys = self._keys.run(run_id)
         wanted = [fact for fact in FACTS if undoing is not False or fact not in FACTS_OF_UNDOING]
-        names = [f"{todo_id} {fact}" for fact in wanted]
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hget(keys.state, todo_id)
             pipeline.hget(keys.descriptor, todo_id)
-            pipeline.hmget(keys.facts, names)
+            pipeline.hmget(keys.facts, [f"{todo_id} {fact}" for fact in wanted])
             state, descriptor, values = pipeline.execute()
-        facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        facts = {fact: value for fact, value in zip(wanted, values, strict=True) if value is not None}
         with readable(run_id):
             return view_of_todo(
                 todo_id,
                 TodoState(then or state),
                 Descriptor.parse(descriptor),
-                TodoFacts(todo_id, facts),
+                facts,
                 None,
             )
 
@@ -349,7 +348,7 @@ class RunReader:
                 name,
                 TodoState(state),
                 Descriptor.parse(descriptors[name]),
-                TodoFacts(name, facts),
+                facts_of(name, facts),
                 outputs.get(name),
                 obstacles,
                 now_ms,

@@ -34,35 +34,28 @@ def seconds(start_ms: str | None, end_ms: str | int | None) -> float | None:
     return None if start_ms is None or end_ms is None else round((int(end_ms) - int(start_ms)) / 1000, 3)
 
 
-class TodoFacts:
-    """The facts of one todo."""
-
-    def __init__(self, todo: str, facts: Mapping[str, str]) -> None:
-        self._todo = todo
-        self._facts = facts
-
-    def shown(self, state: TodoState) -> TodoState:
-        """Return the state as views show it: a compensation goes through the states of a todo."""
-        return TodoState.COMPENSATING if self["undo"] and not state.ended else state
-
-    def __getitem__(self, name: str) -> str | None:
-        return self._facts.get(f"{self._todo} {name}")
+def facts_of(todo: str, facts: Mapping[str, str]) -> dict[str, str]:
+    """Return the facts of one todo by name. `facts`: those of a run, by `<todo> <fact>`."""
+    named = ((fact, facts.get(f"{todo} {fact}")) for fact in FACTS)
+    return {fact: value for fact, value in named if value is not None}
 
 
 def view_of_todo(
     name: str,
     state: TodoState,
     descriptor: Descriptor,
-    facts: TodoFacts,
+    facts: Mapping[str, str],
     output: str | None,
     obstacles: Mapping[str, str] = MappingProxyType({}),
     now_ms: int | None = None,
 ) -> TodoView:
-    shown = facts.shown(state)
+    """Return a todo as it is shown. `facts`: fact → value."""
+    # a compensation goes through the states of a todo
+    shown = TodoState.COMPENSATING if facts.get("undo") and not state.ended else state
     undone = shown in UNDO
-    last = "undo_" if undone and shown is not TodoState.COMPENSATED and facts["undo_error"] else ""
-    exit_code = facts[f"{last}exit_code"]
-    finished_at = facts["finished_at"] if state.ended or undone else None
+    last = "undo_" if undone and shown is not TodoState.COMPENSATED and facts.get("undo_error") else ""
+    exit_code = facts.get(f"{last}exit_code")
+    finished_at = facts.get("finished_at") if state.ended or undone else None
     waits_for, wait_reason = _wait(state, facts, descriptor.repo, obstacles)
     end = now_ms if shown is TodoState.RUNNING else finished_at
     return TodoView(
@@ -70,45 +63,45 @@ def view_of_todo(
         repo=descriptor.repo,
         level=descriptor.level,
         state=shown,
-        attempt=int(facts["attempt"] or 0),
-        worker=facts["worker"],
-        started_at=iso(facts["started_at"]),
+        attempt=int(facts.get("attempt") or 0),
+        worker=facts.get("worker"),
+        started_at=iso(facts.get("started_at")),
         finished_at=iso(finished_at),
-        duration_s=seconds(facts["started_at"], end),
+        duration_s=seconds(facts.get("started_at"), end),
         exit_code=None if exit_code is None else int(exit_code),
-        error=facts[f"{last}error"],
-        run=facts["run"],
-        cached=_source(facts["cached"]),
-        was=TodoState(facts["was"] or state) if undone else None,
-        undo_s=seconds(facts["undo_started_at"], facts["undo_finished_at"])
+        error=facts.get(f"{last}error"),
+        run=facts.get("run"),
+        cached=_source(facts.get("cached")),
+        was=TodoState(facts.get("was") or state) if undone else None,
+        undo_s=seconds(facts.get("undo_started_at"), facts.get("undo_finished_at"))
         if undone and state.ended
         else None,
-        approved_by=facts["approved_by"],
-        comment=facts["comment"],
-        accepted=facts["accepted"],
-        accepted_by=facts["accepted_by"],
+        approved_by=facts.get("approved_by"),
+        comment=facts.get("comment"),
+        accepted=facts.get("accepted"),
+        accepted_by=facts.get("accepted_by"),
         waits_for=waits_for,
         wait_reason=wait_reason,
-        since=iso(facts["since"]),
-        not_committed=read(facts["not_committed"]),
+        since=iso(facts.get("since")),
+        not_committed=read(facts.get("not_committed")),
         output=_parsed(output),
     )
 
 
 def _wait(
-    state: TodoState, facts: TodoFacts, repo: str, obstacles: Mapping[str, str]
+    state: TodoState, facts: Mapping[str, str], repo: str, obstacles: Mapping[str, str]
 ) -> tuple[str | None, WaitReason | None]:
     """Return the text and the reason of a todo's wait, both None if it does not wait.
 
     A todo that is shown in an earlier state may have been parked since: the facts are those of that wait.
     """
-    if state is not TodoState.RUNNING and (text := facts["waits_for"]):
-        return text, WaitReason(facts["wait_reason"] or "")
+    if state is not TodoState.RUNNING and (text := facts.get("waits_for")):
+        return text, WaitReason(facts.get("wait_reason") or "")
     if state is TodoState.DISPATCHED:
         return (
             (obstacles[repo], WaitReason.WORKER) if repo in obstacles else ("a free worker", WaitReason.SLOT)
         )
-    lost = obstacles.get(facts["worker"] or "") if state is TodoState.RUNNING else None
+    lost = obstacles.get(facts.get("worker") or "") if state is TodoState.RUNNING else None
     return lost, WaitReason.WORKER if lost else None
 
 

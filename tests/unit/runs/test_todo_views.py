@@ -9,7 +9,7 @@ from coordination.errors import Unreadable
 from coordination.runs.records import Descriptor, RunStatus, TodoState, WaitReason
 from coordination.runs.views.records import RunView, TodoView
 from coordination.runs.views.run_view import readable
-from coordination.runs.views.todo_view import TodoFacts, iso, view_of_todo, waves_of
+from coordination.runs.views.todo_view import iso, view_of_todo, waves_of
 
 MINUTE = {"started_at": "2026-01-01T10:00:00+00:00", "finished_at": "2026-01-01T10:01:00+00:00"}
 
@@ -57,9 +57,7 @@ def test_the_report_has_a_section_for_each_wave():
 
 
 def test_a_todo_shown_as_running_does_not_wait_for_what_parked_it_since():
-    facts = TodoFacts(
-        "A", {"A attempt": "1", "A waits_for": "service api to come up", "A wait_reason": "service"}
-    )
+    facts = {"attempt": "1", "waits_for": "service api to come up", "wait_reason": "service"}
     place = Descriptor(order="0", level=0, repo="api", kind="service", priority="0", locks="")
 
     parked, running = (
