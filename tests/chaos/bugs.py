@@ -22,6 +22,9 @@ PUSHES = "tests/integration/test_landing_pushes.py"
 ORDERS = "tests/integration/test_signed_orders.py"
 FORGES = "tests/contracts/test_forges.py"
 SERVICES = "tests/acceptance/test_services.py"
+RETRY = "tests/contracts/test_retry_steps.py"
+RETRY_FROM = "tests/contracts/test_retry_from.py"
+NEXT_RUN = "tests/contracts/test_next_run.py"
 
 
 @dataclass(frozen=True)
@@ -406,5 +409,26 @@ BUGS = (
         "if name not in desired or desired[name].order != runner.desired.order:",
         "if name not in desired:",
         ("tests/integration/test_services_on_a_host.py",),
+    ),
+    Bug(
+        "a retry begins at work that is done again",
+        "coordination/runs/retrying/retry_run.py",
+        "        tips=retry.tips,\n",
+        "        tips=retry.ended.tips,\n",
+        (RETRY_FROM, RETRY),
+    ),
+    Bug(
+        "a rollback of a retry leaves what the run before it has begun",
+        "coordination/runs/retrying/retry_run.py",
+        "        facts={todo: _begun(old, todo) for todo in retry.again},\n",
+        "",
+        (UNDO, RETRY),
+    ),
+    Bug(
+        "a sweep begins without the results of its change set",
+        "coordination/runs/submission/submit.py",
+        "        beginning=replace(beginning, todos=todos, hosts={**beginning.hosts, **hosts}),\n",
+        "        beginning=replace(AT_BASE, todos=todos, hosts=hosts),\n",
+        (NEXT_RUN,),
     ),
 )
