@@ -143,7 +143,7 @@ def test_a_terminal_is_not_overflowed_and_shows_states_in_colour(declared: Testb
     table = on_terminal(declared, "list-todos", columns=50)
     page = on_terminal(declared, "show-todo", "TODO-002", columns=50)
 
-    assert "\x1b[31mblocked\x1b[0m" in table
+    assert "\x1b[33mblocked\x1b[0m" in table
     assert max(len(line) for line in click.unstyle(table + page).splitlines()) <= 50
     assert "…" in table
 

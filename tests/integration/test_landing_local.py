@@ -227,6 +227,7 @@ LANDS = """
 import sys
 from pathlib import Path
 from workers.landing.local import push_local
+from workers.landing.records import BaseBranch
 path, commit, base, scripts = sys.argv[1:]
 push_local(BaseBranch(repo="widgets", path=Path(path), branch="main"), commit, base, Path(scripts))
 """

@@ -95,7 +95,7 @@ class _Calls(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _called(self, on: str, method: str, given: list[ast.expr]) -> str:
-        if on == "line" and method == "send" and given and isinstance(given[0], ast.Constant):
+        if on == "connection" and method == "send" and given and isinstance(given[0], ast.Constant):
             return str(given[0].value).lower()
         if on in CLIENTS and method in METHODS:
             return method

@@ -6,8 +6,8 @@
 
 -- State of one call, assigned only by `begin_run`.
 -- keys of the run, in the order of RunKeys.own
-local meta, spec, descriptor, children, levels, state, facts, pending, opened, ready, queued, occupant, unsent, stranded,
-  sent, tips, output, checkpoint, parents, behind, posted, events, results
+local meta, spec, descriptor, children, levels, state, facts, pending, opened, ready, queued, occupant, unsent,
+  stranded, sent, tips, output, checkpoint, parents, behind, posted, events, results
 local runs, live, leases, holders, stops, timers, counters -- keys of all runs, in the order of Keys.step
 local OWN, SHARED = 24, 8
 local run -- the run id
@@ -19,8 +19,8 @@ local budget -- number of todos that this call may still end or queue
 local PIECE, SCAN_LIMIT = 300, 10000
 
 local function begin_run(keys, args)
-  meta, spec, descriptor, children, levels, state, facts, pending, opened, ready, queued, occupant, unsent, stranded,
-    sent, tips, output, checkpoint, parents, behind, posted, events, results = unpack(keys, 1, OWN)
+  meta, spec, descriptor, children, levels, state, facts, pending, opened, ready, queued, occupant, unsent,
+    stranded, sent, tips, output, checkpoint, parents, behind, posted, events, results = unpack(keys, 1, OWN)
   runs, live, leases, holders, stops, timers, counters, head = unpack(keys, OWN + 1, OWN + SHARED)
   run, sends = args[1], {}
   memo = { known = {}, changed = {}, changes = 0, tally = {}, places = {}, states = {} }

@@ -15,9 +15,9 @@ local function delivery(todo)
   return { todo, attempt, p.repo, host or '', p.level, index or '0', size or '0' }
 end
 
--- A run executes the todos of one lane, which is their repository, one at a time. `occupant` names the todo that
--- the lane is reserved for; until that one is dispatched, a more urgent one can replace it. The others are
--- in `queued`.
+-- A run executes the todos of one lane, which is their repository, one at a time. `occupant` names the todo
+-- that the lane is reserved for; until that one is dispatched, a more urgent one can replace it. The others
+-- are in `queued`.
 local function turn_of(todo, p) return tonumber(fact(todo, 'turn') or p.order) end
 local function queue_key(p, todo)
   return string.format('%s|%020.5f|%s', p.lane, turn_of(todo, p) - FIRST, todo)
