@@ -6,8 +6,8 @@
 
 -- State of one call, assigned only by `begin_run`.
 -- keys of the run, in the order of RunKeys.own
-local meta, spec, descriptor, children, levels, state, facts, pending, opened, ready, queued, occupant, unsent,
-  stranded, sent, tips, output, checkpoint, parents, behind, posted, events, results
+local meta, spec, descriptor, children, levels, state, facts, pending, opened, ready, queued, occupant,
+  unsent, stranded, sent, tips, output, checkpoint, parents, behind, posted, events, results
 local runs, live, leases, holders, stops, timers, counters -- keys of all runs, in the order of Keys.step
 local OWN, SHARED = 24, 8
 local run -- the run id
