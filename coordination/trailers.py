@@ -1,7 +1,7 @@
 """Read the trailers of commits, which any author of a commit may write: they are parsed as hostile.
 
-git puts a NUL around each value. No commit message that git shows has one, so neither a tab nor a folded line
-in a trailer moves another field. A value that is too long or has control characters is malformed: it counts
+git puts a NUL around each value, which no message that it shows contains. So a tab or a folded line in a
+trailer cannot move another field. A value that is too long or has control characters is malformed: it counts
 as absent, and the log names its commit. A history with more commits than MOST_COMMITS is refused and not read
 in part, since a commit that is left out would look like work that was never done.
 """

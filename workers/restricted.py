@@ -1,8 +1,8 @@
 """The container of a restricted worker, whose Redis user may access only its own repositories.
 
-A maintenance leader takes its steps. It follows no file: it forwards no edits, because a user who may write
-events could forge those of other repositories, and writes no results into a file, because it may not read the
-state of whole runs. Another worker or `coord run sync` writes them; the journal stays on its machine.
+A maintenance leader takes its steps. It follows no file. To forward edits it would have to write events, and
+could then forge those of other repositories; to write results it would have to read the state of whole runs.
+Another worker or `coord run sync` writes them; the journal stays on its machine.
 """
 
 from __future__ import annotations

@@ -77,9 +77,9 @@ class Landings:
         They land in dependency order. All of them are checked first: the base branch, a merge without
         conflicts, the right to push, and the quality checks that they declare, with the changes merged. If
         one refuses for good after that, those that have landed are reverted, unless the plan says
-        `atomic: repo`. Trouble that passes is waited for. Nothing is ever forced. Nothing starts where the
-        commit of a completed todo of the plan is neither in the change set nor in the base branch, or where
-        nothing is known of such a commit.
+        `atomic: repo`. Trouble that passes is waited for. Nothing is ever forced. The commit of each
+        completed todo of the plan must be known, and be in the change set or in the base branch: else
+        nothing starts.
 
         Return the run. With the embedded server its worker is started as well.
 

@@ -590,8 +590,8 @@ class PlanRecords(_Part):
         removed: Lists = NO_ITEMS,
         **milestones: Any,
     ) -> Edited:
-        """Change fields and milestones of a plan. A plan or milestone that is not complete yet is not marked
-        as completed, unless that is forced with a reason, which the history keeps.
+        """Change fields and milestones of a plan. An incomplete plan or milestone is marked as
+        completed only if that is forced with a reason, which the history keeps.
 
         `milestones`: as in `CoordinationManager.update_plan`.
         """

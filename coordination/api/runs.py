@@ -185,9 +185,10 @@ class Runs:
 
         The run begins with what the plan has made and not landed, else at the base branches; its commits go
         to the branch coord/PLAN of each repository. Todos that are blocked from outside the plan are skipped.
-        Nothing starts while another run writes the same repositories of the plan, or where a todo depends on
-        a completed todo of another plan whose result has not landed, or where another plan of the same id has
-        made the work, unless `accept` names the plan. The run names the commits that it begins with.
+        Nothing starts while another run writes the same repositories of the plan. Where another plan of the
+        same id has made the work, `accept` must name the plan; where a todo depends on a completed todo of
+        another plan whose result is still to land, it must name that todo. The run names the commits that it
+        begins with.
 
         `fresh`: discard its change set before, as `coord.changes.discard` does; without one, completed todos
         whose work is not here are open again. `no_cache`: todos with a

@@ -24,7 +24,7 @@ A landing run consists of todos that only coord makes:
 
 **Locks.** The barrier asks for all its locks at once and for nothing else, and the run holds them until it
 ends (`lua/run/_run_end.lua`). Land todos ask for the slot of their repository only. So who holds a slot never
-waits for a lock of a landing, who waits for such locks holds nothing, and two landings cannot block each
+waits for a lock of a landing, and who waits for such a lock holds nothing: two landings cannot block each
 other (tests/unit/landing/test_no_deadlock.py tries all interleavings).
 
 **Waves.** A plan with waves lands them in one run, each after the one before:

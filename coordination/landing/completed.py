@@ -145,8 +145,8 @@ def refuse_lost(
     connection: Connection, compared: Collection[Unrecorded], command: str, accepted: Collection[str],
     by_hand: ByHand,
 ) -> None:  # fmt: skip
-    """Raise NotLanded where the commit of a completed todo is neither in the change set nor in its base
-    branch, or where nothing is known of a todo that `accepted` does not name; record those that it names.
+    """Raise NotLanded for a completed todo unless its commit is in the change set or in its base branch, or
+    `accepted` names it; record those that it names.
 
     `command`: the command of this landing, which a hint repeats.
     """

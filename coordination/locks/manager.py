@@ -139,8 +139,8 @@ class LockManager:
         return LockStats(held=held, waiting=waiting, resources=self.resources.all_stats())
 
     def list(self, *, resources: bool = True, internal: bool = True) -> tuple[Held, ...]:
-        """Return the names that are held or waited for; without `resources`, only waited-for resources and
-        slots are included, and without `internal`, no locks that coord takes for itself.
+        """Return the names that are held or waited for. `resources`: also resources and slots that nobody
+        waits for; `internal`: also locks that coord takes for itself.
         """
         return tuple(
             held

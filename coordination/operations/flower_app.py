@@ -2,8 +2,7 @@
 (pages.py).
 
 `celery -A …` would import any module `coordination` in the working directory. The workers' app cannot be
-used, because Flower queries queue lengths itself, and supports neither coord's transport nor TLS options in
-the address.
+used: Flower queries queue lengths itself, without coord's transport, and ignores TLS options in the address.
 """
 
 from __future__ import annotations

@@ -6,9 +6,8 @@
 
 Each operation is one edit of the file, applied completely or not at all (`ecosystem/editing.py`).
 
-Checks of dependencies write only statuses that differ from the file. A check without a result on this machine
-(the provider is not here, or nothing is declared to check) leaves the file unchanged, because another machine
-or a person may have set the status.
+Checks of dependencies write only statuses that differ from the file. Where the provider is on another
+machine, or declares nothing to check, the status stays as that machine or a person has set it.
 """
 
 from __future__ import annotations
@@ -185,8 +184,8 @@ class CoordinationManager(Reader):
         reason: str = "",
         on_check: OnCheck | None = None,
     ) -> Edited:
-        """Change fields and milestones of a plan. A plan or milestone that is not complete yet is not marked
-        as completed, unless that is forced with a reason, which the history keeps.
+        """Change fields and milestones of a plan. An incomplete plan or milestone is marked as
+        completed only if that is forced with a reason, which the history keeps.
 
         `update_milestones`, `complete_milestones`, `delete_milestones` and `add_milestones` are applied in
         this order, then `changes`, all in one edit. Checks of criteria run to complete something, after

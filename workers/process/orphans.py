@@ -9,8 +9,8 @@ A process belongs to the attempt if (Linux)
   pid, which the system may use again once the session is empty.)
 
 The mark is a random number that the guard sets as RLIMIT_LOCKS of the command before exec. Linux has not read
-that limit since 2.6, every child inherits it, and neither a new session, an empty environment, another folder
-nor closed files drop it; an open file as a mark would be lost to every daemon that closes what it inherits.
+that limit since 2.6. Every child inherits it, also into a new session, with an empty environment or in
+another folder. An open file as a mark would be lost to every daemon that closes what it inherits.
 /proc/PID/limits shows it to all users. A process that sets that limit itself (`ulimit -x`) loses the mark,
 and has only the other two signs.
 

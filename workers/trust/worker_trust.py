@@ -340,8 +340,8 @@ class OrderCheck:
             logger.info("%s of run %s was ordered by %s", grant.todo_id, grant.run_id, by)
 
     def demands_sandbox(self, grant: Grant) -> bool:
-        """Return whether the role of the person who ordered the todo demands a sandbox for it. An order that
-        cannot be verified, and is executed because nothing requires that, demands none.
+        """Return whether the role of the person who ordered the todo demands a sandbox for it. Only a
+        verified order demands one.
         """
         if not self._trust.checks:
             return False

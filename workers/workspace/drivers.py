@@ -5,9 +5,9 @@ it from the folder and from commits. The programs run outside of the sandbox. So
 
 * While our git works in the folder of such a todo, it starts only the drivers that the commit names at which
   the todo began, or the user's own attributes. It takes all other files as they are.
-* No commit of such a todo brings the name of another driver, on no branch that it merges, nor another
-  `.lfsconfig`, which says where Git LFS sends files. The todo is refused. So no checkout, merge, landing or
-  upload of later work obeys what a todo in a sandbox has chosen, on no machine and for no person.
+* A todo is refused if one of its commits, or a branch that it merges, brings the name of another driver or
+  another `.lfsconfig`, which says where Git LFS sends files. So what a todo in a sandbox has chosen never
+  decides over a checkout, merge, landing or upload of later work.
 
 A large `conflict-marker-size` is refused in the same way: git would write lines of that length for each
 conflict, up to 6 GB.

@@ -66,8 +66,8 @@ def clean(
     form: Form,
 ) -> None:
     """Without RUN: of all ended runs. A branch with commits that its run did not record stays, and so does
-    everything in use. With --yes, and without a terminal, nothing is removed while a branch is unmerged, or a
-    worktree has uncommitted changes (exit code 6), unless --unmerged is given.
+    everything in use. With --yes, or without a terminal, --unmerged must be given to remove an unmerged
+    branch or a worktree with uncommitted changes; else nothing is removed (exit code 6).
     """
     if cache:
         narrowed = merged or unmerged or older_than or keep_branches

@@ -110,8 +110,8 @@ def start_retry(
 
 
 def _signed_order(connection: Connection, retry: RetryPlan) -> RunOrder | None:
-    """Return the signed order of the ended run; None where it has none, or this process does not sign. Raise
-    NotTrusted where the run's records are not those that were signed.
+    """Return the signed order of the ended run; None for an unsigned one, and in a process without an
+    identity. Raise NotTrusted where the run's records are not those that were signed.
     """
     ended = retry.ended
     if connection.signing is None or connection.store.signed(ended.run_id, [HEADER]) == [None]:
