@@ -1,4 +1,4 @@
-"""What all services of a worker are made of: its connections, its record, the steps in Redis, and its trust.
+"""The parts that all services of a worker use: its connections, its record, the steps in Redis, its trust.
 
 None of it is a thread. Each part is made once, when it is first asked for.
 """
@@ -111,7 +111,7 @@ class WorkerCore:
 
     @cached_property
     def here(self) -> Audience:
-        """The place whose orders this worker executes."""
+        """The audience whose orders this worker executes."""
         ecosystem = self.config.ecosystem_id or (None if self.config.file is None else "")
         return self.attempt_store.audience(ecosystem, self.server_memory.server())
 

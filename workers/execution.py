@@ -145,7 +145,9 @@ class Execution:
     def service_waits(self) -> ServiceWaits | None:
         """None for a restricted worker: it may fire no todo, so its parked todos wait for their timers."""
         return (
-            None if self._core.restricted else ServiceWaits(ServiceHost(self._core.config.state), self._fire)
+            None
+            if self._core.restricted
+            else ServiceWaits(ServiceHost(self._core.config.state), self._core.dispatcher.fire)
         )
 
     @cached_property
@@ -154,13 +156,9 @@ class Execution:
         if self._core.restricted:
             return None
         budget = ForgeBudget(self._core.redis, self._core.keys, self._core.config.settings.forge_budget)
-        return RequestWaits(self._fire, lambda host: budget.allows_webhook_look(host, datetime.now(UTC)))
-
-    def _fire(self, run_id: str, todo_id: str) -> None:
-        reply = self._core.store.fire(run_id, todo_id)
-        self._core.dispatcher.follow(reply)
-        if reply.word == "settled":
-            self._core.dispatcher.open_level_after(run_id, todo_id)
+        return RequestWaits(
+            self._core.dispatcher.fire, lambda host: budget.allows_webhook_look(host, datetime.now(UTC))
+        )
 
     @property
     def waits(self) -> tuple[BackgroundService, ...]:

@@ -82,7 +82,7 @@ class RepoLanding:
     after_todos: tuple[str, ...] = ()
     """Todos of other plans in its wave that come before this one."""
     request: RequestText | None = None
-    """What its pull request says of the plan; None if it lands in another way."""
+    """The text of its pull request; None if it lands in another way."""
 
     @property
     def landed(self) -> Landed:

@@ -44,7 +44,7 @@ _EVERYWHERE = frozenset(Feature) - {
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """What a way needs of a repository, and what it supports."""
+    """The needs of a way, and the features that it supports."""
 
     needs_url: bool = False
     needs_forge: bool = False

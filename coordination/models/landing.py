@@ -255,7 +255,7 @@ class LandCheck(Record):
 
 
 class RequestText(Record):
-    """What the text of a pull request says of the plan."""
+    """The facts of a plan for the text of a pull request."""
 
     title: Text
     issues: tuple[tuple[str, str], ...] = ()

@@ -103,7 +103,7 @@ class ChangeSetBranch(FrozenModel):
 
 
 class CleanupJob(FrozenModel):
-    """What the workers look for on their machines, and whether they remove it."""
+    """A job for all workers: things to be found on their machines, or also removed."""
 
     id: str
     until_ms: int

@@ -179,6 +179,13 @@ class Dispatcher:
         """Count the end of a todo in its level's join, for a worker that may not count it itself."""
         count_part(self._app, self._canvas.part(of))
 
+    def fire(self, run_id: str, todo_id: str) -> None:
+        """Let the timer of a todo run out."""
+        reply = self._store.fire(run_id, todo_id)
+        self.follow(reply)
+        if reply.word == "settled":
+            self.open_level_after(run_id, todo_id)
+
     def open_level_after(self, run_id: str, todo_id: str) -> None:
         """Open the next level after a todo that ended without a message: no chord counts it."""
         descriptor = self._store.redis.hget(self._store.keys.run(run_id).descriptor, todo_id)

@@ -5,6 +5,7 @@ with which a worker executes each.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -184,6 +185,15 @@ class WaitReason(StrEnum):
         return cls.WORKER
 
 
+def facts_by_todo(facts: Mapping[str, str]) -> defaultdict[str, dict[str, str]]:
+    """Return todo → fact → value. `facts`: those of a run, by `<todo> <fact>`."""
+    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name, value in facts.items():
+        todo, _, fact = name.rpartition(" ")
+        found[todo][fact] = value
+    return found
+
+
 class ByPerson(FrozenModel):
     """How a person settles a milestone or manual todo; its dependents verify that."""
 
@@ -256,7 +266,7 @@ TAKES_UP = "takes_up"
 
 
 class RepoStart(FrozenModel):
-    """Where a run begins in a repository."""
+    """The beginning of a run in a repository."""
 
     tip: str = ""
     """The commit at which earlier runs, or the change set, left it; empty: the run begins at the base branch.
@@ -275,7 +285,7 @@ AT_BASE_BRANCH = RepoStart()
 
 
 class Lineage(FrozenModel):
-    """Where a run begins: the earlier runs on whose work it builds, and its commit in each repository.
+    """The beginning of a run: the earlier runs on whose work it builds, and its commit in each repository.
     Workers, rollbacks, cleaning and views read this one record.
     """
 

@@ -427,7 +427,7 @@ BUGS = (
     Bug(
         "a sweep begins without the results of its change set",
         "coordination/runs/submission/submit.py",
-        "        beginning=replace(beginning, todos=todos, hosts={**beginning.hosts, **hosts}),\n",
+        "        beginning=replace(beginning, todos=todos, hosts={**beginning.hosts, **hosts}, meta=meta),\n",
         "        beginning=replace(AT_BASE, todos=todos, hosts=hosts),\n",
         (NEXT_RUN,),
     ),

@@ -193,7 +193,6 @@ def test_ten_thousand_todos_of_one_repository_are_looked_through_once():
         spec=dict.fromkeys(names, ""),
         descriptor=dict.fromkeys(names, "0 0 r1 worktree 0"),
         children=dict(pairwise(names)),
-        levels=nothing,
         state=dict.fromkeys(names, "succeeded"),
         tips={"r1": "T09999"},
         output=nothing,

@@ -29,7 +29,7 @@ TROUBLE = "trouble_since"
 
 
 class Base(Protocol):
-    """Where the base branch is: at the remote, or in the checkout of this machine."""
+    """The place of the base branch: the remote, or the checkout of this machine."""
 
     def opened(self) -> AbstractContextManager[BaseBranch]:
         """Yield the base branch, with access to it."""

@@ -49,8 +49,7 @@ class Landing(Attempt):
     def __init__(self, todo: LandTodo, action: LandAction, way: Callable[[Landing], LandWay]) -> None:
         super().__init__(todo, action)
         self.action = action
-        self._way = way(self)
-        self.way = self._way
+        self.way: LandWay = way(self)
 
     def outcome(self) -> AttemptOutcome:
         """Take the step of the todo; return its outcome."""
@@ -62,7 +61,7 @@ class Landing(Attempt):
             self.todo.verify(self.action.tip, change.signed)
             match step:
                 case LandStep.CHECK:
-                    return self._way.check(at, change)
+                    return self.way.check(at, change)
                 case LandStep.LAND:
                     return self._land(at, change)
                 case LandStep.LANDED:
@@ -80,15 +79,15 @@ class Landing(Attempt):
     def _land(self, at: BaseBranch, change: RepoChange) -> AttemptOutcome:
         checks = LandChecks(self.todo, self.action)
         for _ in range(LOOKS):
-            if landed := self._way.landed(at, change):
+            if landed := self.way.landed(at, change):
                 return self._landed(at, landed, landed.commit)
-            made = self._way.offered(at, change)
+            made = self.way.offered(at, change)
             if isinstance(made, NoChange):
                 return self._found_there(at, change, made.base)
             made = as_checked(at, made, checks.commit)
             if (obstacle := checks.obstacle(made.commit, made.tree)) is not None:
                 raise AttemptEnd(obstacle)
-            if landed := self._way.bring(at, change, made):
+            if landed := self.way.bring(at, change, made):
                 return self._landed(at, landed, landed.commit)
         raise self.way.keeps_moving(at)
 

@@ -53,8 +53,7 @@ class Revert(Attempt):
         self.action = action
         self.request = ""
         """The page of the pull request that this attempt has opened or found; empty without one."""
-        self._way = way(self)
-        self.way = self._way
+        self.way: RevertWay = way(self)
 
     def outcome(self, output: str | None) -> AttemptOutcome:
         """Revert the landing that the action names; with `output`, the JSON output or record of the todo, the
@@ -85,10 +84,10 @@ class Revert(Attempt):
     def _revert_own(self, known: Mapping[str, Any]) -> AttemptOutcome:
         change = self.todo.change()
         self._begin_undo(known)
-        if known.get("method") == BY_PEOPLE or not self._way.may_have_landed(known, change):
+        if known.get("method") == BY_PEOPLE or not self.way.may_have_landed(known, change):
             return self.done({}, "it has landed nothing itself: there is nothing to revert")
         with self.way.opened() as at:
-            if (landed := self._way.own_landing(at, known, change)) is None:
+            if (landed := self.way.own_landing(at, known, change)) is None:
                 return self.done({}, f"{at.branch} has no landing of this todo: there is nothing to revert")
             return self._take_out(at, change, landed)
 
@@ -102,7 +101,7 @@ class Revert(Attempt):
         made = self._reverting(at, self.base_tip(at).commit, landed)
         if not isinstance(made, Prepared):
             return self.done({"by": made}, f"{landed.commit[:12]} is out of {at.branch}")
-        page = self._way.propose(at, made, landed)
+        page = self.way.propose(at, made, landed)
         return self.done({"request": page}, f"{page} is open")
 
     def _take_out(self, at: BaseBranch, change: RepoChange | None, landed: Landed) -> AttemptOutcome:
@@ -110,13 +109,13 @@ class Revert(Attempt):
         for _ in range(LOOKS):
             base = self.base_tip(at)
             made = self._reverting(at, base.commit, landed)
-            if isinstance(made, Prepared) and not self._way.bring(at, made, landed):
+            if isinstance(made, Prepared) and not self.way.bring(at, made, landed):
                 continue
             revert = made.commit if isinstance(made, Prepared) else made
             base = self.base_tip(at)
             self._open_again(at, change, landed, base.commit, revert)
             done = self.done({"reverted": commit, "by": revert}, f"{commit[:12]} is out of {at.branch}")
-            self._way.finish(landed)
+            self.way.finish(landed)
             return done
         raise self.way.keeps_moving(at)
 

@@ -20,9 +20,7 @@ from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
 from coordination.runs.control.signing import sign_operation
-from coordination.runs.run_kinds import (
-    landings_of,
-)
+from coordination.runs.run_kinds import landings_of
 from coordination.runs.submission.beginning import AT_BASE, Beginning
 from coordination.runs.submission.order import Order
 from coordination.runs.submission.other_plan import refuse_of_sweep
@@ -195,8 +193,8 @@ def import_run(connection: Connection, run: RunDocument) -> str:
 
 def _sign_import(connection: Connection, run: RunDocument) -> None:
     """Sign that the run, whose order names another server, goes on here, and check the order of one that has
-    not ended. An ended run can only be viewed until a retry
-    checks its order, and each use of a result checks the signature of the result.
+    not ended. An ended run can only be viewed until a retry checks its order, and each use of a result checks
+    the signature of the result.
     """
     sign_operation(connection, run.run_id, OperationKind.IMPORT)
     if connection.settings.signatures is Signatures.REQUIRE and not run.status.ended:

@@ -42,7 +42,7 @@ from coordination.runs.cleanup_jobs import (
 from coordination.runs.maintenance.expiry import forget_bundles, forget_contexts, forget_logs
 from coordination.runs.records import TAKES_UP, RunStatus
 from coordination.runs.store import RunStore
-from coordination.runs.submission.draft import HOST, Signing
+from coordination.runs.submission.draft import Signing, hosts_of
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.text import quoted
@@ -58,7 +58,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class EndedRun:
-    """What Redis knows of an ended run."""
+    """The record of an ended run in Redis."""
 
     status: str
     """Or `forgotten`, if Redis has deleted its records."""
@@ -70,7 +70,7 @@ class EndedRun:
 
     @classmethod
     def of(cls, meta: Mapping[str, str], tips: Mapping[str, str]) -> EndedRun:
-        hosts = tuple(value for name, value in meta.items() if name.startswith(HOST))
+        hosts = tuple(hosts_of(meta).values())
         ended_ms = int(meta.get("finished_at") or 0)
         return cls(status=meta["status"], ended_ms=ended_ms, tips=tips, hosts=hosts)
 

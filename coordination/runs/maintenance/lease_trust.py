@@ -1,4 +1,4 @@
-"""Whether an expired lease means that its worker has died.
+"""Decide if an expired lease means that its worker has died.
 
 An unreachable Redis does not mean that workers are dead. After an error, after a restart of the server, and
 when its clock was set, no worker is declared lost until Redis has answered for one whole lease: by then every

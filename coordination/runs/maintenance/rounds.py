@@ -231,10 +231,7 @@ class MaintenanceRounds:
         report = self._recovery.run_once() if self._recovers else MaintenanceReport()
         for run_id, todo_id in self._store.due(self._store.now_ms()):
             with self._recovery.skip_unreadable(run_id):
-                reply = self._store.fire(run_id, todo_id)
-                self._dispatcher.follow(reply)
-                if reply.word == "settled":
-                    self._dispatcher.open_level_after(run_id, todo_id)
+                self._dispatcher.fire(run_id, todo_id)
                 report.fired += 1
         report.forgotten = self._expiry.run_when_due()
         if self._recovery.misplaced:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from coordination.errors import Conflict, NotFound
-from coordination.runs.records import Descriptor, RunBrief, RunStatus, TodoState
+from coordination.runs.records import Descriptor, RunBrief, RunStatus, TodoState, facts_by_todo
 from coordination.runs.store import RunStore
-from coordination.runs.submission.draft import HOST
+from coordination.runs.submission.draft import hosts_of
 from coordination.runs.submission.structure import refuse_damaged
 
 
@@ -21,7 +20,6 @@ class EndedRun:
     spec: Mapping[str, str]
     descriptor: Mapping[str, str]
     children: Mapping[str, str]
-    levels: Mapping[str, str]
     state: Mapping[str, str]
     tips: Mapping[str, str]
     output: Mapping[str, str]
@@ -36,7 +34,7 @@ class EndedRun:
     @property
     def pins(self) -> Mapping[str, str]:
         """Return repository → the host on which the run worked on it."""
-        return {name.removeprefix(HOST): host for name, host in self.meta.items() if name.startswith(HOST)}
+        return hosts_of(self.meta)
 
     @cached_property
     def succeeded(self) -> frozenset[str]:
@@ -71,7 +69,6 @@ def read(store: RunStore, run_id: str) -> EndedRun:
         "spec",
         "descriptor",
         "children",
-        "levels",
         "state",
         "tips",
         "output",
@@ -82,10 +79,7 @@ def read(store: RunStore, run_id: str) -> EndedRun:
         for name in names:
             pipeline.hgetall(getattr(keys, name))
         found = dict(zip(names, pipeline.execute(), strict=True))
-    facts: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for name, value in found.pop("facts").items():
-        todo, _, fact = name.rpartition(" ")
-        facts[todo][fact] = value
+    facts = facts_by_todo(found.pop("facts"))
     if not found["meta"]:
         raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
     ended = EndedRun(run_id=run_id, facts=facts, **found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,13 +15,13 @@ from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
 from coordination.runs.control.named_checkpoints import FIELD
 from coordination.runs.control.starting import start
-from coordination.runs.records import Descriptor, TodoSpec, TodoState
+from coordination.runs.records import TAKES_UP, TodoSpec, TodoState
 from coordination.runs.retrying.ended import EndedRun, read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
 from coordination.runs.run_kinds import is_landing, is_of_checks, is_of_services, landings_of, start_again
 from coordination.runs.signed.orders import HEADER, operation_field
 from coordination.runs.store import RunStore
-from coordination.runs.submission.beginning import Beginning, CarriedTodo, Facts, at_change_set
+from coordination.runs.submission.beginning import Beginning, CarriedTodo, Facts, at_change_set, by_hand
 from coordination.runs.submission.order import Order, refuse_not_undoable
 from coordination.runs.submission.refusals import refuse_not_landed
 from coordination.runs.submission.submit import Submission
@@ -29,8 +29,6 @@ from coordination.settings import Settings
 from coordination.text import listed
 from coordination.trust.orders import OperationKind, RunOrder
 
-MANUAL = "manual"
-"""Kind of a milestone or manual todo in its descriptor."""
 BY_HAND: Mapping[str, str | int] = {"attempt": 0, "worker": "completed in the file"}
 
 
@@ -248,8 +246,13 @@ def _beginning(store: RunStore, retry: RetryPlan) -> Beginning:
         checkpoints={todo: text for todo, text in old.checkpoint.items() if todo in retry.unfinished},
         by_hand=(*(todo for todo in old.brief.by_hand if todo not in retry.again), *completed),
         done=completed,
-        decisions=_decisions(store, retry),
-        meta={name: value for name, value in old.meta.items() if name.startswith(FIELD)},
+        decisions=_decisions(
+            store, old.run_id, by_hand(one.spec.todo for one in carried.values() if one.spec)
+        ),
+        meta={
+            TAKES_UP: " ".join(retry.takes_up),
+            **{name: value for name, value in old.meta.items() if name.startswith(FIELD)},
+        },
     )
     since = {todo: spec for todo in retry.done_since if (spec := carried[todo].spec)}
     repos = retry.later.keys() & set(old.brief.repo_of.values())
@@ -270,13 +273,11 @@ def _carried(retry: RetryPlan, todo: str) -> CarriedTodo:
     return CarriedTodo(state=state, facts=facts, spec=spec, output=old.output.get(todo, ""))
 
 
-def _decisions(store: RunStore, retry: RetryPlan) -> dict[str, str]:
-    """Return the signed operations by which persons settled todos that are carried over."""
-    old = retry.ended
-    by_hand = [todo for todo in retry.carried if Descriptor.parse(old.descriptor[todo]).kind == MANUAL]
+def _decisions(store: RunStore, run_id: str, todos: Iterable[str]) -> dict[str, str]:
+    """Return the signed operations by which persons settled these todos."""
     kinds = (OperationKind.APPROVE, OperationKind.COMPLETE)
-    fields = [operation_field(kind, todo) for todo in by_hand for kind in kinds]
-    texts = store.signed(old.run_id, fields) if fields else []
+    fields = [operation_field(kind, todo) for todo in todos for kind in kinds]
+    texts = store.signed(run_id, fields) if fields else []
     return {field: text for field, text in zip(fields, texts, strict=True) if text is not None}
 
 

@@ -1,4 +1,4 @@
-"""Where a run begins: the results that it carries over, and the commits at which its repositories go on.
+"""The beginning of a run: the results that it carries over, and the commits at which its repositories go on.
 
 A sweep begins at its change set, checks begin at a change set or at the commits of a run, and a retry begins
 where the ended run stopped (runs/retrying). A todo that is carried over has its end state in the new run,
@@ -18,9 +18,9 @@ from coordination.models import Ecosystem, ManualAction, Plan, Todo, TodoStatus
 from coordination.planner.blockers import NO_GATES, Register
 from coordination.planner.gates import gates_of
 from coordination.runs.change_sets.records import ChangeSet
-from coordination.runs.records import TodoSpec, TodoState
+from coordination.runs.records import TodoSpec, TodoState, facts_by_todo
 from coordination.runs.store import RunStore
-from coordination.runs.submission.draft import HOST
+from coordination.runs.submission.draft import HOST, hosts_of
 from coordination.trust.results import is_adoption
 
 OF_ITS_RUN = frozenset({"intent", "begun_in", "undo", "request"})
@@ -45,7 +45,7 @@ class CarriedTodo:
 
 @dataclass(frozen=True, kw_only=True)
 class Beginning:
-    """Where a run begins. A repository without a tip begins at its base branch."""
+    """The beginning of a run. A repository without a tip begins at its base branch."""
 
     todos: Mapping[str, CarriedTodo] = field(default_factory=dict)
     """The todos that are not executed."""
@@ -112,6 +112,11 @@ class Beginning:
 AT_BASE = Beginning()
 
 
+def by_hand(todos: Iterable[Todo]) -> tuple[str, ...]:
+    """Return the todos that a person does."""
+    return tuple(todo.id for todo in todos if isinstance(todo.action, ManualAction))
+
+
 def completed(ecosystem: Ecosystem, change_set: ChangeSet, without: Collection[str] = ()) -> dict[str, Todo]:
     """Return the completed todos whose results are in the change set and have not landed, each with the
     repository where it was executed. `without`: todos that are left out.
@@ -173,7 +178,7 @@ def at_change_set(
         tips={repo: end.tip for repo, end in ends.items() if end.tip},
         bundles=_bundles(store, change_set, goes_on, {repo: end.tip for repo, end in ends.items()}),
         hosts={repo: end.host for repo, end in ends.items() if end.host},
-        done=frozenset(name for name, spec in specs.items() if isinstance(spec.todo.action, ManualAction)),
+        done=frozenset(by_hand(spec.todo for spec in specs.values())),
     )
 
 
@@ -247,11 +252,11 @@ def _read(
         pipeline.hmget(keys.results, todos)
         answers, states, outputs, signed = pipeline.execute()
     succeeded = {todo for todo, state in zip(todos, states, strict=True) if state == TodoState.SUCCEEDED}
-    facts: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for name, value in answers.items():
-        todo, _, fact = name.rpartition(" ")
-        if todo in succeeded and fact not in OF_ITS_RUN:
-            facts[todo][fact] = value
+    facts = {
+        todo: {fact: value for fact, value in recorded.items() if fact not in OF_ITS_RUN}
+        for todo, recorded in facts_by_todo(answers).items()
+        if todo in succeeded
+    }
     return facts, outputs, signed
 
 
@@ -320,7 +325,7 @@ def at_run(store: RunStore, run_id: str) -> Beginning:
         runs=(run_id, *brief.lineage.takes_up),
         tips=tips,
         results={field: text for field, text in zip(fields, signed, strict=True) if text},
-        hosts={name.removeprefix(HOST): host for name, host in meta.items() if name.startswith(HOST)},
+        hosts=hosts_of(meta),
         bundles={repo: keys.bundle(repo) for repo in tips},
         change_set=brief.change_set,
     )

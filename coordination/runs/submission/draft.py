@@ -45,6 +45,11 @@ PRIORITY = {Level.CRITICAL: 2, Level.HIGH: 1, Level.MEDIUM: 0, Level.LOW: -1}
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
+def hosts_of(meta: Mapping[str, str]) -> dict[str, str]:
+    """Return repository → the host on which the run works on it."""
+    return {name.removeprefix(HOST): host for name, host in meta.items() if name.startswith(HOST)}
+
+
 def new_run_id() -> str:
     """Return a new id that sorts by time; four random letters distinguish runs of the same second."""
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + "".join(

@@ -17,7 +17,7 @@ from coordination.backend.keys import before_field
 from coordination.backend.steps.run import Reply
 from coordination.breakers.records import Policy
 from coordination.durations import ms
-from coordination.models import OWN_BRANCHES, Ecosystem, ManualAction, QaAction, Todo, Via
+from coordination.models import OWN_BRANCHES, Ecosystem, QaAction, Todo, Via
 from coordination.planner import paths
 from coordination.planner.gates import behind_gates, repos_of
 from coordination.planner.remaining import expected_of
@@ -26,7 +26,6 @@ from coordination.planner.selection import AD_HOC
 from coordination.runs.change_sets.records import TAKEN_OVER
 from coordination.runs.records import (
     BRANCH_PREFIX,
-    TAKES_UP,
     Lineage,
     Origin,
     RepoStart,
@@ -40,6 +39,7 @@ from coordination.runs.submission.beginning import (
     Beginning,
     CarriedTodo,
     at_change_set,
+    by_hand,
     completed,
     joined,
 )
@@ -154,9 +154,7 @@ class Submission:
         return found
 
     def meta(self, brief: RunBrief) -> dict[str, str | int]:
-        graph, order, writes = self.graph, self.order, self.writes
-        is_retry = order.operation == "retry"
-        taken = () if is_retry else writes.found.taken_over
+        graph, order = self.graph, self.order
         return {
             **self.beginning.meta,
             "plan_id": graph.plan.id,
@@ -175,17 +173,10 @@ class Submission:
             **({"lands": " ".join(order.lands)} if order.lands else {}),
             **({"overrides": " ".join(order.overrides)} if order.overrides else {}),
             **({"timeout_ms": max(1, ms(order.timeout))} if order.timeout else {}),
-            **({TAKES_UP: " ".join(self.beginning.runs)} if is_retry else {}),
-            **({"takes_over": TAKEN_OVER.dump_json(taken).decode()} if taken else {}),
-            **writes.meta,
+            **self.writes.meta,
             **{f"{HOST}{repo}": host for repo, host in self.beginning.hosts.items() if host},
             **({"file": self.file} if self.file else {}),
         }
-
-
-def by_hand(todos: Iterable[Todo]) -> tuple[str, ...]:
-    """Return the todos that a person does."""
-    return tuple(todo.id for todo in todos if isinstance(todo.action, ManualAction))
 
 
 def criteria_of(todos: Iterable[Todo]) -> dict[str, str]:
@@ -226,14 +217,15 @@ def submission_of(
         )
         for name, todo in graph.blocked_todos.items()
     }
-    todos = {**beginning.todos, **blocked}
+    todos, taken = {**beginning.todos, **blocked}, writes.found.taken_over
+    meta = {"takes_over": TAKEN_OVER.dump_json(taken).decode()} if taken else {}
     return Submission(
         graph=graph,
         order=order,
         settings=settings,
         specs={name: spec_of(todo, repos[todo.repo], settings, plan) for name, todo in graph.todos.items()},
         predecessors=joined(ecosystem, plan, graph.predecessors, done, _generated(ecosystem, graph)),
-        beginning=replace(beginning, todos=todos, hosts={**beginning.hosts, **hosts}),
+        beginning=replace(beginning, todos=todos, hosts={**beginning.hosts, **hosts}, meta=meta),
         writes=writes,
         unbroken=ecosystem.without_breaker(),
         branch_prefix=settings.branch_prefix,

@@ -1,4 +1,4 @@
-"""What landing and reverting by pull requests share: the forge, its refusals and waits, and a merge."""
+"""The common part of landing and reverting by pull requests: the forge, its refusals and waits, a merge."""
 
 from __future__ import annotations
 
