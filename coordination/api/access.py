@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from coordination.models import Plan
     from coordination.operations.local import Local
     from coordination.runs.connection import Connection
-    from coordination.runs.views.live import Asked, Live, TodoInRun
+    from coordination.runs.views.live import Asked, Live, LiveTodo
     from coordination.settings import Settings
     from coordination.tracker.completion import Results
     from coordination.tracker.manager import CoordinationManager
@@ -415,7 +415,7 @@ class EcosystemAccess:
         except (CoordinationError, RedisError, OSError) as error:
             logger.info("%d events are missing from the stream: %s", len(events), error)
 
-    def executing(self) -> Mapping[str, TodoInRun] | None:
+    def executing(self) -> Mapping[str, LiveTodo] | None:
         """Return the todos of live runs by id; None if there is a Redis that gives no answer at once."""
         if not self.may_have_runs():
             return {}

@@ -13,7 +13,7 @@ from coordination.errors import Conflict, Unreachable
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.runs.connection import Connection
-    from coordination.runs.views.live import TodoOfRun
+    from coordination.runs.views.live import DecidableTodo
     from coordination.tracker.records import Edited
 
 
@@ -82,11 +82,11 @@ def _connected(access: EcosystemAccess, url: str, todo: str) -> Iterator[Connect
         raise type(error)(error.message, f"{error.hint}; {in_file}") from error
 
 
-def _conflict(connection: Connection, todo: str, one: TodoOfRun) -> Conflict:
+def _conflict(connection: Connection, todo: str, one: DecidableTodo) -> Conflict:
     from coordination.runs.records import TodoState
 
-    hint = f"wait for it: coord watch {one.run}; or end it: coord cancel {one.run}"
+    hint = f"wait for it: coord watch {one.run_id}; or end it: coord cancel {one.run_id}"
     if one.state is TodoState.RUNNING:
-        worker = next(t.worker for t in connection.reader.read(one.run).todos if t.id == todo)
-        return Conflict(f"{worker} is executing {todo} in run {one.run}", hint)
-    return Conflict(f"run {one.run} executes {todo}: it is {one.state}", hint)
+        worker = next(t.worker for t in connection.reader.read(one.run_id).todos if t.id == todo)
+        return Conflict(f"{worker} is executing {todo} in run {one.run_id}", hint)
+    return Conflict(f"run {one.run_id} executes {todo}: it is {one.state}", hint)

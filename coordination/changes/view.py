@@ -354,7 +354,7 @@ class ChangeReader:
             run: name for name, one in sets.items() for run in one.writers.values() if run in plan_of_run
         }
         lands = {run: plan for run, plan in plan_of_run.items() if plan.lands}
-        approvals = {one.run: todo for todo, one in asking(connection.redis, connection.keys)}
+        approvals = {asked.run_id: asked.todo for asked in asking(connection.redis, connection.keys)}
         found: dict[str, LiveRun] = {}
         for number, run in enumerate((*works, *lands)):
             plan = lands.get(run, PlanOfRun(id=""))

@@ -232,7 +232,7 @@ def test_a_wave_gives_its_locks_back_when_it_has_landed_and_soaks_without_any(tw
     first.land(in_waves("P1", "a", "b", soak=SOAK, check="true", gate=Gate()))
     first.do("wave-1.check a")
     assert (held(store, first), first.is_at("wave-1.locks")) == (set(), "parked"), "it waits at its gate"
-    assert [todo for todo, _ in asking(store.redis, store.keys)] == ["P1.wave-1.locks"]
+    assert [one.todo for one in asking(store.redis, store.keys)] == ["P1.wave-1.locks"]
     first.follow(store.approve(first.run_id, "P1.wave-1.locks", "lena", ""))
     first.do("wave-1.locks")
     assert held(store, first) == {"a"}

@@ -16,16 +16,15 @@ from coordination.runs.connection import Connection
 from coordination.runs.control.signing import Subject, sign_operation, subject_of
 from coordination.runs.records import RunStatus, TodoSpec, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.views.live import TodoOfRun, find_runs_of
-from coordination.runs.views.todo_view import iso
+from coordination.runs.views.live import DecidableTodo, find_runs_of
 from coordination.text import did_you_mean, listed
 from coordination.trust.orders import OperationKind
 
 
-def run_with_manual_todo(todo: str, found: Iterable[TodoOfRun]) -> str:
+def run_with_manual_todo(todo: str, found: Iterable[DecidableTodo]) -> str:
     """Return the one run that waits for the manual todo. Raise NotFound, Conflict or UsageError."""
     candidates = tuple(found)
-    if run_id := only_run(todo, [one.run for one in candidates if one.waits], "todo complete"):
+    if run_id := only_run(todo, [one.run_id for one in candidates if one.waits], "todo complete"):
         return run_id
     raise (
         _why_not(todo, candidates[0])
@@ -44,14 +43,14 @@ def only_run(todo: str, waiting: list[str], command: str) -> str | None:
     return waiting[0] if waiting else None
 
 
-def _why_not(todo: str, one: TodoOfRun) -> CoordinationError:
-    look = f"look at it: coord show-run {one.run}"
+def _why_not(todo: str, one: DecidableTodo) -> CoordinationError:
+    look = f"look at it: coord show-run {one.run_id}"
     if one.state.ended:
-        return Conflict(f"{todo} of run {one.run} is {one.state}: nothing waits for it", look)
+        return Conflict(f"{todo} of run {one.run_id} is {one.state}: nothing waits for it", look)
     if not one.manual:
-        hint = f"approve it: coord approve {todo} --run {one.run}" if one.asks else look
-        return UsageError(f"{todo} of run {one.run} is not a manual todo: a worker executes it", hint)
-    return Conflict(f"{todo} of run {one.run} is {one.state}: it cannot be decided yet", look)
+        hint = f"approve it: coord approve {todo} --run {one.run_id}" if one.asks else look
+        return UsageError(f"{todo} of run {one.run_id} is not a manual todo: a worker executes it", hint)
+    return Conflict(f"{todo} of run {one.run_id} is {one.state}: it cannot be decided yet", look)
 
 
 RUNS_SEARCHED = 100
@@ -79,7 +78,7 @@ def run_with_gate(store: RunStore, verdict: Verdict, todo: str, run_id: str | No
     """
     live = store.live_runs()
     found = find_runs_of(store.redis, store.keys, todo, live if run_id is None else [run_id])
-    if chosen := only_run(todo, [one.run for one in found if one.asks], verdict):
+    if chosen := only_run(todo, [one.run_id for one in found if one.asks], verdict):
         return chosen
     found = found or (_in_ended(store, todo) if run_id is None else [])
     if found:
@@ -87,13 +86,13 @@ def run_with_gate(store: RunStore, verdict: Verdict, todo: str, run_id: str | No
     raise _unknown(store, todo, live if run_id is None else [run_id], run_id)
 
 
-def why_not(store: RunStore, verdict: Verdict, todo: str, one: TodoOfRun) -> CoordinationError:
+def why_not(store: RunStore, verdict: Verdict, todo: str, one: DecidableTodo) -> CoordinationError:
     """Return the error that says why the todo waits for no decision."""
-    where, look = f"{todo} of run {one.run}", f"look at it: coord show-run {one.run}"
+    where, look = f"{todo} of run {one.run_id}", f"look at it: coord show-run {one.run_id}"
     if one.decided:
         return _decided(verdict, todo, one)
-    if one.status is RunStatus.ROLLING_BACK:
-        return Conflict(f"run {one.run} is rolling back: none of its todos starts any more", look)
+    if one.run_status is RunStatus.ROLLING_BACK:
+        return Conflict(f"run {one.run_id} is rolling back: none of its todos starts any more", look)
     if one.state.ended:
         return Conflict(f"{where} is {one.state}: it needs no decision any more", look)
     if not (one.manual or one.has_gate):
@@ -101,29 +100,29 @@ def why_not(store: RunStore, verdict: Verdict, todo: str, one: TodoOfRun) -> Coo
     return Conflict(f"{where} is {one.state}: it cannot be decided yet{_held_up(store, todo, one)}", look)
 
 
-def _decided(verdict: Verdict, todo: str, one: TodoOfRun) -> Conflict:
+def _decided(verdict: Verdict, todo: str, one: DecidableTodo) -> Conflict:
     rejected = one.rejected_by is not None
     comment = f': "{one.comment}"' if one.comment else ""
     word = DONE[Verdict.REJECT if rejected else Verdict.APPROVE]
-    message = f"{todo} was {word} by {one.rejected_by or one.approved_by} at {iso(one.decided_at)}{comment}"
+    message = f"{todo} was {word} by {one.rejected_by or one.approved_by} at {one.decided_at}{comment}"
     if rejected and verdict is Verdict.APPROVE:
-        return Conflict(message, f"retry the run: coord retry {one.run}")
+        return Conflict(message, f"retry the run: coord retry {one.run_id}")
     if verdict is Verdict.REJECT and not rejected and not one.state.ended:
-        return Conflict(message, f"the todo continues; end the run: coord cancel {one.run}")
-    return Conflict(message, f"look at it: coord show-run {one.run}")
+        return Conflict(message, f"the todo continues; end the run: coord cancel {one.run_id}")
+    return Conflict(message, f"look at it: coord show-run {one.run_id}")
 
 
-def _held_up(store: RunStore, todo: str, one: TodoOfRun) -> str:
+def _held_up(store: RunStore, todo: str, one: DecidableTodo) -> str:
     """Return `; it waits for A, B`; empty if unknown."""
     if one.state is not TodoState.WAITING:
         return f"; it waits for {one.waits_for}" if one.waits_for else ""
-    before = store.brief(one.run).predecessors.get(todo, ())
-    states = store.redis.hmget(store.keys.run(one.run).state, before) if before else []
+    before = store.brief(one.run_id).predecessors.get(todo, ())
+    states = store.redis.hmget(store.keys.run(one.run_id).state, before) if before else []
     open_ones = [name for name, state in zip(before, states, strict=True) if state != TodoState.SUCCEEDED]
     return f"; it waits for {listed(open_ones)}" if open_ones else "; it waits for the level before it"
 
 
-def _in_ended(store: RunStore, todo: str) -> list[TodoOfRun]:
+def _in_ended(store: RunStore, todo: str) -> list[DecidableTodo]:
     """Return the todo in the newest ended run that has it; an empty list if none has."""
     return find_runs_of(
         store.redis, store.keys, todo, store.redis.zrevrange(store.keys.runs, 0, RUNS_SEARCHED - 1)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from redis import Redis
@@ -36,18 +35,18 @@ IN_PROGRESS = BEGUN | {TodoState.READY, TodoState.SUCCEEDED}
 """States of a todo in a live run in which it is in progress: the run has executed it, executes it, or begins
 it next. The file says completed only when the run ends.
 """
-FACTS = ("worker", "since", "waits_for", "undo")
+FACTS = ("attempt", "worker", "since", "waits_for")
 """Facts that are read of each todo in hand."""
 AT_ONCE = 1000
 
 
 class LiveTodo(FrozenModel):
-    """A todo in the newest live run that has it, else in the newest run."""
+    """A todo in a run."""
 
     run_id: str
     run_status: RunStatus
     state: TodoState
-    attempt: int
+    attempt: int = 0
     worker: str | None = None
     since: str | None = None
     """Time at which it came into its state."""
@@ -60,17 +59,6 @@ class LiveTodo(FrozenModel):
         """Return whether a worker has it or it waits for something."""
         return self.state in BEGUN and not self.run_status.ended
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TodoInRun:
-    """A todo in a live run. `worker`, `since` and `waits_for` are known while the run has it in hand."""
-
-    run_id: str
-    state: TodoState
-    worker: str | None = None
-    since: str | None = None
-    waits_for: str | None = None
-
     @property
     def in_progress(self) -> bool:
         """Return whether the run executes the todo, has executed it, or starts it next."""
@@ -82,42 +70,19 @@ class TodoInRun:
         return 3 if self.state is TodoState.RUNNING else 2 if self.state in BEGUN else int(self.in_progress)
 
 
-class Asked(FrozenModel):
-    """A todo or milestone that waits for a person's decision."""
+class DecidableTodo(LiveTodo):
+    """A todo in a run with all that says whether a person may decide on it."""
 
-    todo: str
-    run_id: str
-    waits_for: str
-    since: str | None = None
-
-
-MANUAL = "manual"
-WAITING_FACTS = (
-    "gate", "undo", "soak", "waits_for", "since", "approved_by", "rejected_by", "comment", "decided_at",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class TodoOfRun:
-    """A todo as it is in one run."""
-
-    run: str
-    state: TodoState
     manual: bool
-    status: RunStatus = RunStatus.RUNNING
-    """Status of the run."""
+    """True if a person does it."""
     gate: str | None = None
     undo: str | None = None
     soak: str | None = None
     """Not None if its gate waits for a time to pass, which a person may end."""
-    waits_for: str | None = None
-    since: str | None = None
-    """Time at which it came into its state, in ms since 1970."""
     approved_by: str | None = None
     rejected_by: str | None = None
     comment: str | None = None
     decided_at: str | None = None
-    """In ms since 1970."""
 
     @property
     def waits(self) -> bool:
@@ -138,6 +103,21 @@ class TodoOfRun:
     @property
     def decided(self) -> bool:
         return (self.approved_by or self.rejected_by) is not None
+
+
+class Asked(FrozenModel):
+    """A todo or milestone that waits for a person's decision."""
+
+    todo: str
+    run_id: str
+    waits_for: str
+    since: str | None = None
+
+
+MANUAL = "manual"
+WAITING_FACTS = (
+    "gate", "undo", "soak", "waits_for", "since", "approved_by", "rejected_by", "comment", "decided_at",
+)  # fmt: skip
 
 
 class Live:
@@ -181,20 +161,25 @@ class Live:
             error=todo.error,
         )
 
-    def executing(self, ecosystem: str = "") -> Mapping[str, TodoInRun]:
+    def executing(self, ecosystem: str = "") -> Mapping[str, LiveTodo]:
         """Return the todos that live runs have executed, execute, or will execute: no other run may start
         them. Empty if another ecosystem than this one owns the namespace: its todos may have the same ids.
 
         Of two runs with the same todo, the one that executes it counts, else the newer one. A run whose
         records are damaged is left out: it cannot continue, and blocks no other.
         """
-        found: dict[str, TodoInRun] = {}
+        found: dict[str, LiveTodo] = {}
         if self._is_other(ecosystem):
             return found
         for run_id, status, states in self._live_runs():
+            in_state = {
+                state: LiveTodo(run_id=run_id, run_status=status, state=state)
+                for state in TodoState
+                if _excludes_others(state, status)
+            }
             for todo, state in states.items():
-                one = TodoInRun(run_id=run_id, state=state)
-                if _excludes_others(state, status) and (todo not in found or one.rank >= found[todo].rank):
+                one = in_state.get(state)
+                if one and (todo not in found or one.rank >= found[todo].rank):
                     found[todo] = one
         return found | self._with_facts({t: one for t, one in found.items() if one.state in BEGUN})
 
@@ -218,23 +203,25 @@ class Live:
             return {todo.id: todo.state for todo in self._reader.read(run_id).todos}
         return {todo: TodoState(state) for todo, state in states.items()}
 
-    def _with_facts(self, in_hand: Mapping[str, TodoInRun]) -> dict[str, TodoInRun]:
+    def _with_facts(self, in_hand: Mapping[str, LiveTodo]) -> dict[str, LiveTodo]:
         facts = dict(self._facts_of(in_hand))
         running = {
             t: facts[t]["worker"] or "" for t, one in in_hand.items() if one.state is TodoState.RUNNING
         }
         silent = self._registry.silent(filter(None, running.values())) if running else {}
         return {
-            todo: replace(
-                one,
-                worker=facts[todo]["worker"],
-                since=_time(facts[todo]["since"]),
-                waits_for=facts[todo]["waits_for"] or silent.get(running.get(todo, "")),
+            todo: one.model_copy(
+                update={
+                    "attempt": int(facts[todo]["attempt"] or 0),
+                    "worker": facts[todo]["worker"],
+                    "since": _time(facts[todo]["since"]),
+                    "waits_for": facts[todo]["waits_for"] or silent.get(running.get(todo, "")),
+                }
             )
             for todo, one in in_hand.items()
         }
 
-    def _facts_of(self, in_hand: Mapping[str, TodoInRun]) -> Iterator[tuple[str, Mapping[str, str | None]]]:
+    def _facts_of(self, in_hand: Mapping[str, LiveTodo]) -> Iterator[tuple[str, Mapping[str, str | None]]]:
         todos = list(in_hand.items())
         for start in range(0, len(todos), AT_ONCE):
             batch = todos[start : start + AT_ONCE]
@@ -289,11 +276,8 @@ class Live:
 
     def asking(self) -> list[Asked]:
         """Return the todos and milestones that wait for a person, longest first."""
-        found = [
-            Asked(todo=todo, run_id=one.run, waits_for=one.waits_for or "", since=iso(one.since))
-            for todo, one in asking(self._redis, self._keys)
-        ]
-        return sorted([*found, *self._not_undone()], key=lambda asked: asked.since or "")
+        found = [*asking(self._redis, self._keys), *self._not_undone()]
+        return sorted(found, key=lambda asked: asked.since or "")
 
     def _not_undone(self) -> Iterator[Asked]:
         """Yield failed compensations, which a person tries again or accepts."""
@@ -365,14 +349,14 @@ class Live:
         return next((run for run in self._reader.list(RUNS_SEARCHED) if run.plan_id == plan), None)
 
 
-def find_runs_of(redis: Redis, keys: Keys, todo: str, runs: Iterable[str]) -> list[TodoOfRun]:
+def find_runs_of(redis: Redis, keys: Keys, todo: str, runs: Iterable[str]) -> list[DecidableTodo]:
     """Return the todo in each run that has it, in the order of `runs`; one round trip."""
     return [found for _, found in _read_waits(redis, keys, [(run_id, todo) for run_id in runs])]
 
 
-def asking(redis: Redis, keys: Keys) -> list[tuple[str, TodoOfRun]]:
-    """Return every todo of a live run that waits for a person, with the run; three round trips. One that
-    soaks goes on by itself.
+def asking(redis: Redis, keys: Keys) -> list[Asked]:
+    """Return every todo of a live run that waits for a person; three round trips. One that soaks goes on by
+    itself.
     """
     runs, parked_of = redis.zrange(keys.live, 0, -1), f"n.{TodoState.PARKED}"
     with redis.pipeline(transaction=False) as pipeline:
@@ -389,13 +373,15 @@ def asking(redis: Redis, keys: Keys) -> list[tuple[str, TodoOfRun]]:
         if state == TodoState.PARKED
     ]
     return [
-        (todo, found) for todo, found in _read_waits(redis, keys, parked) if found.asks and not found.soak
+        Asked(todo=todo, run_id=one.run_id, waits_for=one.waits_for or "", since=one.since)
+        for todo, one in _read_waits(redis, keys, parked)
+        if one.asks and not one.soak
     ]
 
 
 def _read_waits(
     redis: Redis, keys: Keys, pairs: Sequence[tuple[str, str]]
-) -> Iterator[tuple[str, TodoOfRun]]:
+) -> Iterator[tuple[str, DecidableTodo]]:
     """Yield the todos that exist in their runs. `pairs`: runs and todos."""
     with redis.pipeline(transaction=False) as pipeline:
         for run_id, todo in pairs:
@@ -410,12 +396,11 @@ def _read_waits(
     ):
         if state is not None:
             facts = dict(zip(WAITING_FACTS, values, strict=True))
-            by_hand = Descriptor.parse(descriptor).kind == MANUAL
+            times = {name: _time(facts[name]) for name in ("since", "decided_at")}
+            manual = Descriptor.parse(descriptor).kind == MANUAL
             yield (
                 todo,
-                TodoOfRun(
-                    run=run_id, state=TodoState(state), manual=by_hand, status=RunStatus(status), **facts
-                ),
+                DecidableTodo(run_id=run_id, run_status=status, state=state, manual=manual, **facts | times),
             )
 
 

@@ -6,11 +6,16 @@ import pytest
 
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.runs.control.approvals import run_with_manual_todo
-from coordination.runs.records import TodoState
-from coordination.runs.views.live import TodoOfRun
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.views.live import DecidableTodo
 
-WAITS = TodoOfRun(run="R1", state=TodoState.PARKED, manual=True)
-ENDED = TodoOfRun(run="R2", state=TodoState.SUCCEEDED, manual=True)
+
+def a_todo(run_id: str, state: TodoState, *, manual: bool = True) -> DecidableTodo:
+    return DecidableTodo(run_id=run_id, run_status=RunStatus.RUNNING, state=state, manual=manual)
+
+
+WAITS = a_todo("R1", TodoState.PARKED)
+ENDED = a_todo("R2", TodoState.SUCCEEDED)
 
 
 def test_the_one_that_waits_goes_on() -> None:
@@ -23,20 +28,20 @@ def test_the_one_that_waits_goes_on() -> None:
         ([], NotFound, "no run waits for look"),
         ([ENDED], Conflict, "look of run R2 is succeeded: nothing waits for it"),
         (
-            [TodoOfRun(run="R3", state=TodoState.WAITING, manual=True)],
+            [a_todo("R3", TodoState.WAITING)],
             Conflict,
             "is waiting: it cannot be decided yet",
         ),
-        ([TodoOfRun(run="R3", state=TodoState.PARKED, manual=False)], UsageError, "is not a manual todo"),
+        ([a_todo("R3", TodoState.PARKED, manual=False)], UsageError, "is not a manual todo"),
         (
-            [WAITS, TodoOfRun(run="R4", state=TodoState.PARKED, manual=True)],
+            [WAITS, a_todo("R4", TodoState.PARKED)],
             UsageError,
             "runs R1 and R4 wait for look",
         ),
     ],
 )
 def test_where_none_waits_or_more_than_one_it_says_so(
-    found: list[TodoOfRun], error: type[CoordinationError], words: str
+    found: list[DecidableTodo], error: type[CoordinationError], words: str
 ) -> None:
     with pytest.raises(error) as caught:
         run_with_manual_todo("look", found)
