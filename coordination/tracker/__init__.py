@@ -2,8 +2,7 @@
 
 | module | content |
 |---|---|
-| `manager.py` | `CoordinationManager`: all operations; each operation is one edit of the file |
-| `reading.py` | `Reader`: its read-only half |
+| `manager.py` | `CoordinationManager`: all operations; each change is one edit of the file |
 | `kinds.py` `records.py` | kinds of records and their status transitions; results of operations |
 | `queries.py` | filters and order; records joined with the todos that runs execute |
 | `relations.py` | references between records: checks, both directions, chains |
