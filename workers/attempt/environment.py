@@ -29,8 +29,9 @@ from workers.attempt.context import Context, PredecessorPaths
 from workers.attempt.context_socket import ContextSocket
 from workers.attempt.output import Log
 from workers.attempt.result_cache import Results
+from workers.cleanup.change_set_rollback import ChangeSetRollback
 from workers.cleanup.landed import has_landed
-from workers.cleanup.rollback import ChangeSetRollback, RollbackCleanup
+from workers.cleanup.rollback import RollbackCleanup
 from workers.config import ServedRepositories, WorkerConfig
 from workers.credentials import GitCredentials, TodoSecrets
 from workers.landing.history import taken_out

@@ -6,7 +6,8 @@
 | `automatic.py` | cleanup after a run |
 | `artifacts.py` | worktrees and files of runs |
 | `branches.py` | branches of runs, and of change sets that have landed or are discarded |
-| `rollback.py` | a run that is rolled back: out of its change set; its worktree and branch |
+| `change_set_rollback.py` | takes a run that is rolled back out of its change set |
+| `rollback.py` | worktrees and branches of a run that is rolled back |
 | `completed.py` | the answer where results of completed todos are; for a landing, their commits |
 | `landed.py` | results in a base branch |
 | `reverted.py` | results that a base branch had and lost |
