@@ -35,7 +35,7 @@ from coordination.environment import without_ours
 from coordination.models import FileProbe, Probe, Restart, Validation, argv_of
 from coordination.operations.supervision import LIMIT, WINDOW_S, delay_s
 from coordination.operations.supervision import Restart as End
-from coordination.processes import has_ended, kill_group
+from coordination.processes import has_ended, kill_group, start_time
 from coordination.sandbox import NoSandbox
 from coordination.services.confined import Started, remove, terminate
 from coordination.services.host import DesiredService, ServiceState, ServiceStatus
@@ -166,9 +166,8 @@ class Runner(BackgroundService):
             if now >= self._start_at:
                 self._begin(record)
             return
-        code = _exit_code(record.pid)
-        if code is not None or not alive(record):
-            self._ended(record, code)
+        if _has_ended(record):
+            self._ended(record, _exit_code(record.pid))
             return
         if self.desired.sandbox and (over := self.desired.sandbox.exceeded(record.pid)):
             self._kill(record)
@@ -189,8 +188,9 @@ class Runner(BackgroundService):
         """Stop the service, unless the supervisor ends and leaves it to the next one."""
         if not self.stays:
             self._update(state=ServiceState.SHUTTING_DOWN)
-            if (record := self._daemon.running()) is not None:
-                self._stop_process(record)
+            record = self._daemon.record()
+            if record is not None and start_time(record.pid) == record.started:
+                self._stop_process(record)  # a child that has ended, too: its group may have other processes
             remove(self._private)
             self._update(state=ServiceState.STOPPED, why="it was stopped", pid=None, failures=0)
 
@@ -333,7 +333,7 @@ class Runner(BackgroundService):
         self._report(self.status)
 
     def _stop_process(self, record: Record) -> None:
-        """End the process group of a process that lives."""
+        """End the process group of a process that lives, or of a child that is not reaped."""
         self._daemon.note(f"stops {self.status.name} (pid {record.pid})")
         if SANDBOX in record.facts:
             terminate(record.pid)
@@ -383,16 +383,15 @@ def _has_ended(record: Record) -> bool:
 
 
 def _exit_code(pid: int) -> int | None:
-    """Return the exit code of an ended child, after killing the rest of its process group; None for a process
-    that lives or is no child.
+    """Reap an ended child, after killing the rest of its process group; return its exit code. None for a
+    process that is no child.
     """
     try:
-        if not has_ended(pid):
-            return None
-        kill_group(pid)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        has_ended(pid)
     except ChildProcessError:  # it was adopted
         return None
+    kill_group(pid)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _how(code: int | None) -> str:

@@ -20,8 +20,8 @@ import pytest
 from coordination.backend.daemon import Daemon, alive, wait_until
 from coordination.models import Service
 from coordination.processes import kill_group, look
-from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, log_lines
-from coordination.services.runner import LOG_LIMIT
+from coordination.services.host import DesiredService, ServiceHost, ServiceState, ServiceStatus, log_lines
+from coordination.services.runner import LOG_LIMIT, Runner
 from tests import systemctl
 from tests.ports import free_port
 from tests.testbed import FORKS
@@ -187,6 +187,29 @@ def test_a_killed_supervisor_leaves_the_service_to_the_next_one(host: ServiceHos
     wanted = host.folder / "wanted.json"  # ordered long ago
     wanted.write_text(re.sub(r'"at":[0-9.]+', '"at":1.0', wanted.read_text()))
     assert started(host, a_service(), tmp_path).pid == pid
+
+
+def test_when_a_service_is_stopped_whose_process_has_just_ended_its_other_processes_are_killed(
+    tmp_path: Path,
+) -> None:
+    web = a_service(command="sleep 600 & echo $! > other; exec sleep 600")
+    desired = DesiredService(service=web, folder=tmp_path, order="R")
+    runner = Runner(desired, Daemon(tmp_path, "web"), tmp_path / "private", lambda status: None)
+    runner.run_once()
+    until(lambda: (tmp_path / "other").exists() and bool((tmp_path / "other").read_text().strip()))
+    first = runner.status.pid
+    assert first
+    os.kill(first, signal.SIGKILL)
+    until(lambda: (seen := look(first)) is not None and seen.is_zombie)
+
+    runner.finish()
+
+    other = int((tmp_path / "other").read_text())
+    try:
+        until(lambda: (seen := look(other)) is None or seen.is_zombie)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(other, signal.SIGKILL)
 
 
 def test_a_service_that_hangs_is_degraded_until_it_goes_on(host: ServiceHost, tmp_path: Path) -> None:
