@@ -7,6 +7,8 @@
 | `view.py` | services with their states on all hosts, which workers publish in Redis |
 | `host.py` | the services of one machine: which are desired, their states and logs |
 | `confined.py` | the sandbox of a service and of its probe |
-| `runner.py` | the thread of one service, with its probe |
-| `supervisor.py` | the process that keeps them up; services that are systemd units |
+| `probe.py` | one look at a service: whether it works |
+| `runner.py` | the thread of one service |
+| `unit.py` | the thread of a service that is a systemd unit |
+| `supervisor.py` | the process that keeps them up |
 """
