@@ -188,6 +188,13 @@ class Testbed:
         }
         self.file.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
+    @contextmanager
+    def edited(self) -> Iterator[Any]:
+        """Yield the document of the file, and write what was changed in it."""
+        document = yaml.safe_load(self.file.read_text())
+        yield document
+        self.file.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
     def _row(self, todo: Fields) -> Fields:
         env = {"LEDGER": str(self.folder / "ledger"), **todo.get("env", {})}
         return _given({"task": f"do {todo['id']}", "plan": PLAN, "action": "true", **todo, "env": env})

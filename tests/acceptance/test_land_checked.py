@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
+from tests.remotes import add_remotes, files, remote
 from tests.testbed import PLAN, Done, Testbed, git
 from tests.waiting import until
 
@@ -17,7 +16,8 @@ NEEDS = (
     "assert open(at + '/version').read() == '2\\n'\""
 )
 LIB = "echo lib >> $LEDGER; touch left; while test -e $HOLD; do sleep 0.05; done; ! test -e broken"
-REPOS = {"lib": {"qa": LIB}, "app": {"qa": {"name": "unit", "run": f"echo app >> $LEDGER; {NEEDS}"}}}
+UNIT = {"name": "unit", "run": f"echo app >> $LEDGER; {NEEDS}"}
+REPOS = {"lib": {"qa": LIB}, "app": {"qa": UNIT}}
 TODOS = [
     {"id": "LIB", "repo": "lib", "action": "echo 2 > version"},
     {"id": "APP", "repo": "app", "blocked_by": ["LIB"], "action": "echo 2 > needs"},
@@ -29,22 +29,20 @@ DEPENDS = {"id": "D", "consumer": "app", "provider": "lib", "type": "runtime"}
 def swept(testbed: Testbed) -> Testbed:
     """A change set in two repositories, with a bare remote each."""
     testbed.env = {"LEDGER": str(testbed.folder / "ledger"), "HOLD": str(testbed.folder / "hold")}
-    repos: dict[str, Any] = {}
-    for name, fields in REPOS.items():
-        path = testbed.repo(name)
-        git(path, "clone", "-q", "--bare", str(path), str(testbed.folder / f"{name}.git"))
-        repos[name] = {**fields, "url": str(testbed.folder / f"{name}.git")}
-    testbed.write(TODOS, repos=repos)
-    edit(testbed, lambda document: document["coordination"].update(dependencies=[DEPENDS]))
+    remotes = add_remotes(testbed, *REPOS)
+    testbed.write(TODOS, repos={name: {**fields, **remotes[name]} for name, fields in REPOS.items()})
+    with testbed.edited() as file:
+        file["coordination"].update(dependencies=[DEPENDS])
     testbed.up()
     assert testbed.sweep().code == 0
     return testbed
 
 
-def edit(testbed: Testbed, change: Any) -> None:
-    document = yaml.safe_load(testbed.file.read_text())
-    change(document)
-    testbed.file.write_text(yaml.safe_dump(document))
+def edit(testbed: Testbed, repo: str = "", **fields: object) -> None:
+    """Change fields of a repository, or else of the plan."""
+    with testbed.edited() as file:
+        rows = file["repos"] if repo else file["coordination"]["plans"]
+        rows[repo == "app"].update(fields)
 
 
 def land(testbed: Testbed, *words: str) -> Done:
@@ -52,21 +50,17 @@ def land(testbed: Testbed, *words: str) -> Done:
 
 
 def heads(testbed: Testbed) -> list[str]:
-    return [git(testbed.folder / f"{repo}.git", "rev-parse", "main") for repo in ("lib", "app")]
+    return [git(remote(testbed, repo), "rev-parse", "main") for repo in REPOS]
 
 
 def landed(testbed: Testbed) -> list[bool]:
     return ["version" in files(testbed, "lib"), "needs" in files(testbed, "app")]
 
 
-def files(testbed: Testbed, repo: str) -> list[str]:
-    return git(testbed.folder / f"{repo}.git", "ls-tree", "--name-only", "main").split()
-
-
 def colleague(testbed: Testbed, repo: str, file: str) -> None:
     """Somebody pushes a file to the base branch."""
     other = testbed.folder / f"colleague-{file}"
-    git(testbed.folder, "clone", "-q", str(testbed.folder / f"{repo}.git"), str(other))
+    git(testbed.folder, "clone", "-q", str(remote(testbed, repo)), str(other))
     (other / file).write_text("x\n")
     git(other, "add", "--all")
     git(other, "commit", "-qm", file)
@@ -96,7 +90,7 @@ def checks(done: Done) -> dict[str, tuple[str, bool]]:
 
 
 def test_green_checks_land_and_their_results_are_reused(swept: Testbed):
-    edit(swept, lambda document: document["coordination"]["plans"][0].update(land={"method": "squash"}))
+    edit(swept, land={"method": "squash"})
     assert swept.ok("qa", "run", "--plan", PLAN).code == 0
     ran = list(swept.ledger)
     assert verdicts(swept) == {"lib": {"qa": "green"}, "app": {"unit": "green"}}
@@ -113,7 +107,7 @@ def test_green_checks_land_and_their_results_are_reused(swept: Testbed):
 
 def test_a_check_that_is_not_green_refuses_and_leaves_all_as_it_was(swept: Testbed):
     before, tips = heads(swept), changes(swept)
-    edit(swept, lambda document: document["repos"][1]["qa"].update(run="echo 'no such thing' && exit 3"))
+    edit(swept, "app", qa=UNIT | {"run": "echo 'no such thing' && exit 3"})
     red = land(swept)
     assert (red.code, red.json["status"]) == (3, "rolled_back")
     (listed, *_) = swept.ok("list-runs", "--json").json
@@ -123,14 +117,11 @@ def test_a_check_that_is_not_green_refuses_and_leaves_all_as_it_was(swept: Testb
     assert f"{PLAN}.qa.app.unit" in red.err
     assert verdicts(swept) == {"lib": {"qa": "green"}, "app": {"unit": "red"}}
     assert preview(swept) == {"qa": True, "unit": False}
-    edit(swept, lambda document: document["repos"][0].update(qa="./nowhere"))
+    edit(swept, "lib", qa="./nowhere")
     assert land(swept).code == 3
     assert "could_not_run" in swept.todo(f"{PLAN}.qa.lib.qa")["error"]
 
-    edit(
-        swept,
-        lambda document: document["repos"][0].update(qa={"name": "qa", "run": "sleep 60", "timeout": "1s"}),
-    )
+    edit(swept, "lib", qa={"name": "qa", "run": "sleep 60", "timeout": "1s"})
     assert land(swept).code == 3
     assert "timed_out" in swept.todo(f"{PLAN}.qa.lib.qa")["error"]
     assert verdicts(swept)["lib"] == {"qa": "timed_out"}
@@ -156,7 +147,7 @@ def an_override_leaves_its_trace(swept: Testbed, run: str) -> None:
     assert [one["data"].get("overrides") for one in kept if one["data"].get("run") == run] == ["--no-qa"]
     for repo in ("lib", "app"):
         trailer = "--format=%(trailers:key=Coord-Override,valueonly)"
-        assert git(swept.folder / f"{repo}.git", "log", "-1", trailer, "main").strip() == (
+        assert git(remote(swept, repo), "log", "-1", trailer, "main").strip() == (
             f"--no-qa by {view['actor']}"
         )
 
@@ -175,7 +166,7 @@ def test_a_base_that_moves_after_the_check_is_checked_again_before_anything_is_p
     assert swept.ledger == ["lib", "app", "lib", "app"], "the other repository reads the tree that moved"
     swept.ok("revert", PLAN, "--yes")
 
-    edit(swept, lambda document: document["repos"][0].update(qa=f"true; {LIB}"))  # its results count no more
+    edit(swept, "lib", qa=f"true; {LIB}")  # its results count no more
     hold.touch()
     before = len(swept.ledger)
     landing = swept.begin("land", PLAN, "--yes", "--json")
@@ -188,12 +179,11 @@ def test_a_base_that_moves_after_the_check_is_checked_again_before_anything_is_p
 
 
 def test_with_atomic_repo_a_red_check_keeps_its_own_repository_out(swept: Testbed):
-    land_rules = {"method": "ff", "atomic": "repo"}
-    edit(swept, lambda document: document["coordination"]["plans"][0].update(land=land_rules))
-    edit(swept, lambda document: document["repos"][1]["qa"].update(run="false"))
+    edit(swept, land={"method": "ff", "atomic": "repo"})
+    edit(swept, "app", qa=UNIT | {"run": "false"})
 
     assert (land(swept).code, landed(swept)) == (3, [True, False])
-    edit(swept, lambda document: document["repos"][1].update(qa=NEEDS))
+    edit(swept, "app", qa=NEEDS)
     done = land(swept)
     assert (done.code, landed(swept)) == (0, [True, True]), done.err
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from coordination.backend.client import Profile, connect
 from tests.machines import Loopback, Machine, Site, trusting
@@ -48,9 +47,8 @@ class Two:
         repos = {name: {**fields, "path": paths.get(name)} for name, fields in self.repos.items()}
         done = {"status": "completed"} if more else {}
         testbed.write([*({**todo, **done} for todo in TODOS), *more], repos=repos)
-        document = yaml.safe_load(testbed.file.read_text())
-        document["coordination"]["dependencies"] = [DEPENDS]
-        testbed.file.write_text(yaml.safe_dump(document))
+        with testbed.edited() as file:
+            file["coordination"]["dependencies"] = [DEPENDS]
 
     def remote(self, repo: str) -> Path:
         return self.folder / f"{repo}.git"
@@ -132,9 +130,8 @@ def test_adopted_commits_reach_other_hosts_also_after_redis_was_lost(two: Two):
 
     more = f"{SEES} && test -e by-hand && echo > more"
     two.write(two.laptop, {"id": "MORE", "repo": "down", "action": more, "blocked_by": ["MAKE", "USE"]})
+    lose_records(two, "run:*", "change*", "adopted:*")
     with connect(two.url, Profile.COMMAND) as redis:
-        lost = [key for part in ("run:*", "change*", "adopted:*") for key in redis.scan_iter(f"coord:{part}")]
-        redis.delete(*lost)
         for repo in WORK:
             two.adopt(repo)
         assert two.laptop.ok("sweep", PLAN, "--json").states["MORE"] == "succeeded"
@@ -186,21 +183,3 @@ def test_a_record_that_is_lost_is_rebuilt_on_the_host_that_has_the_work(two: Two
 def commands(two: Two, *lines: str) -> Iterator[tuple[str, Done]]:
     for line in lines:
         yield line, two.laptop.coord(*line.format(PLAN).split())
-
-
-def test_a_lost_todo_refuses_the_landing_also_where_results_are_signed(two: Two):
-    """Its repository has no record any more: the host that has the commit is named."""
-    two.laptop.ok("sweep", PLAN)
-    with connect(two.url, Profile.COMMAND) as redis:
-        key = f"coord:changes:{PLAN}"
-        redis.hdel(key, *(name for name in redis.hkeys(key) if "down" in name or "USE" in name))
-
-    refused = two.laptop.coord("land", PLAN, "--yes")
-    named = [word for word in ("USE of down", "on ben", f"coord plan adopt {PLAN}") if word in refused.err]
-    assert (refused.code, len(named)) == (6, 3), refused.err
-    assert two.landed() == [False, False]
-    two.write(two.machines["down"], down="down")
-    two.adopt("down")
-    two.laptop.ok("land", PLAN, "--yes")
-    assert two.landed() == [True, True]
-    assert two.refusals() == []

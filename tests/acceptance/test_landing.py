@@ -5,13 +5,12 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.ports import free_port
+from tests.remotes import add_remotes, files, hook, remote
 from tests.testbed import PLAN, Done, Testbed, git
 from tests.waiting import until
 
@@ -21,11 +20,6 @@ REPOS = ("a", "b", "c")
 @pytest.fixture
 def swept(testbed: Testbed) -> Testbed:
     """Three repositories in a chain, with a bare remote each."""
-    repos = {}
-    for name in REPOS:
-        path = testbed.repo(name)
-        git(path, "clone", "-q", "--bare", str(path), str(testbed.folder / f"{name}.git"))
-        repos[name] = {"url": str(testbed.folder / f"{name}.git")}
     testbed.settings = {"land_patience": "60s"}
     before = {"b": ["T-a"], "c": ["T-b"]}
     testbed.write(
@@ -33,28 +27,20 @@ def swept(testbed: Testbed) -> Testbed:
             {"id": f"T-{name}", "repo": name, "action": "echo new > work", "blocked_by": before.get(name, [])}
             for name in REPOS
         ],
-        repos=repos,
+        repos=add_remotes(testbed, *REPOS),
     )
     testbed.up()
     assert testbed.sweep().code == 0
     return testbed
 
 
-def remote(testbed: Testbed, name: str) -> Path:
-    return testbed.folder / f"{name}.git"
+def land(testbed: Testbed, *words: str) -> Done:
+    return testbed.coord("land", PLAN, "--yes", "--json", *words)
 
 
-def has_work(testbed: Testbed, name: str) -> bool:
-    return "work" in git(remote(testbed, name), "ls-tree", "--name-only", "main").split()
-
-
-def refuse(testbed: Testbed, name: str) -> Path:
-    hook = remote(testbed, name) / "hooks" / "pre-receive"
-    hook.parent.mkdir(exist_ok=True)
-    # a push that changes nothing reaches no hook: the refusal comes after the others have landed
-    hook.write_text("#!/bin/sh\necho 'not today' >&2\nexit 1\n")
-    hook.chmod(0o755)
-    return hook
+def landed(testbed: Testbed) -> str:
+    """Return the repositories whose remotes have the work."""
+    return "".join(name for name in REPOS if "work" in files(testbed, name))
 
 
 def test_nothing_stays_landed_if_the_third_remote_refuses_and_all_lands_when_it_does_not(swept: Testbed):
@@ -63,44 +49,42 @@ def test_nothing_stays_landed_if_the_third_remote_refuses_and_all_lands_when_it_
     log = swept.folder / "points"
     points = f"land.push.after=kill,log={log}"
     swept.ok("up", "--detach", "--no-flower", "--no-dashboard", COORD_FAILPOINTS=points)
-    hook = refuse(swept, "c")
-    refused = swept.coord("land", PLAN, "--yes", "--json", "--via", "push")
+    # a push that changes nothing reaches no hook: the refusal comes after the others have landed
+    refuses = hook(swept, "c", "pre-receive", "echo 'not today' >&2\nexit 1")
+    refused = land(swept, "--via", "push")
     assert refused.code == 3
     assert refused.json["status"] == "rolled_back", refused.err
     assert "not today" in refused.err
     assert "land.push.after kill" in log.read_text()
-    assert [has_work(swept, name) for name in REPOS] == [False, False, False]
+    assert landed(swept) == ""
     assert len(git(remote(swept, "a"), "log", "--format=%H", "--first-parent", "main").split()) == 3
     reverted = git(remote(swept, "a"), "log", "--format=%B", "main")
     assert "Coord-Reverts" in reverted, "by a commit: history is never rewritten"
 
-    hook.unlink()
-    landed = swept.coord("land", PLAN, "--yes", "--json")
-    assert landed.code == 0, landed.err
-    assert [has_work(swept, name) for name in REPOS] == [True, True, True]
+    refuses.unlink()
+    done = land(swept)
+    assert (done.code, landed(swept)) == (0, "abc"), done.err
     assert git(swept.folder / "a", "log", "--format=%s", "main") == "first", "the checkout is left alone"
     pull = f"git -C {swept.folder / 'a'} pull {remote(swept, 'a')} main"
-    assert pull in landed.err
+    assert pull in done.err
     assert pull in swept.ok("show-run", "last").out
 
 
 def test_a_remote_that_is_away_is_waited_for(swept: Testbed):
     port = free_port()
-    file = yaml.safe_load(swept.file.read_text())
-    file["repos"][1]["url"] = f"git://127.0.0.1:{port}/b.git"
-    swept.file.write_text(yaml.safe_dump(file))
+    with swept.edited() as file:
+        file["repos"][1]["url"] = f"git://127.0.0.1:{port}/b.git"
     process = swept.begin("land", PLAN, "--yes", "--json")
     until(lambda: waits(swept))
     assert swept.coord("land", PLAN, "--yes").code == 6, "it goes on already"
-    more = {"id": "MORE", "task": "x", "repo": "a", "plan": PLAN, "action": "true"}
-    file["coordination"]["todos"].append(more)
-    swept.file.write_text(yaml.safe_dump(file))
+    with swept.edited() as file:
+        more = {"id": "MORE", "task": "x", "repo": "a", "plan": PLAN, "action": "true"}
+        file["coordination"]["todos"].append(more)
     assert swept.coord("sweep", PLAN).code == 6, "the tips are frozen"
 
     with serving(swept, port):
         done = process.done(90)
-    assert done.code == 0, done.err
-    assert [has_work(swept, name) for name in REPOS] == [True, True, True]
+    assert (done.code, landed(swept)) == (0, "abc"), done.err
 
 
 @contextmanager
@@ -122,29 +106,15 @@ def waits(testbed: Testbed) -> bool:
     )
 
 
-def lands_in(testbed: Testbed, waves: Any, **rules: Any) -> None:
-    document = yaml.safe_load(testbed.file.read_text())
-    document["coordination"]["plans"][0]["land"] = {"waves": waves, **rules}
-    testbed.file.write_text(yaml.safe_dump(document))
-
-
-def land(testbed: Testbed, *words: str) -> Done:
-    return testbed.coord("land", PLAN, "--yes", "--json", *words)
-
-
-def landed(testbed: Testbed) -> str:
-    """Return the repositories whose remotes have the work."""
-    trees = {one: git(testbed.folder / f"{one}.git", "ls-tree", "--name-only", "main") for one in REPOS}
-    return "".join(one for one, tree in trees.items() if "work" in tree.split())
-
-
 def waves(run: dict[str, Any]) -> dict[int, str]:
     return {wave["number"]: wave["state"] for wave in run["waves"]}
 
 
 def test_a_red_check_reverts_its_wave_and_the_rest_lands_when_it_is_mended(swept: Testbed):
     check = f"! test -e {swept.folder}/broken-$COORD_REPO"
-    lands_in(swept, {"order": ["a", "b", "rest"], "check": check})
+    with swept.edited() as file:
+        waves_of_plan = {"order": ["a", "b", "rest"], "check": check}
+        file["coordination"]["plans"][0]["land"] = {"waves": waves_of_plan}
     (swept.folder / "broken-b").touch()
     preview = swept.ok("land", PLAN, "--dry-run", "--json").json
     assert [wave["repos"] for wave in preview["waves"]] == [["a"], ["b"], ["c"]]
@@ -163,26 +133,26 @@ def test_a_red_check_reverts_its_wave_and_the_rest_lands_when_it_is_mended(swept
     assert waves(done.json) == {2: "landed", 3: "landed"}
 
 
+def plans_in(testbed: Testbed) -> dict[str, set[str]]:
+    """Return the plans whose work each remote has."""
+    return {name: {"P", "Q"}.intersection(files(testbed, name)) for name in REPOS}
+
+
 def test_plans_land_wave_by_wave_and_a_red_wave_takes_back_its_plan_only(testbed: Testbed):
     """P changes a and b; Q builds on b, and changes b and c: the second wave."""
-    for name in REPOS:
-        path = testbed.repo(name)
-        git(path, "clone", "-q", "--bare", str(path), str(testbed.folder / f"{name}.git"))
     work = {"P": ("a", "b"), "Q": ("b", "c")}
     todos = [
         {"id": f"{plan}-{repo}", "repo": repo, "plan": plan, "action": f"echo {plan} > {plan}"}
         for plan, repos in work.items()
         for repo in repos
     ]
-    testbed.write(todos, repos={name: {"url": str(testbed.folder / f"{name}.git")} for name in REPOS})
-    document = yaml.safe_load(testbed.file.read_text())
-    document["coordination"]["plans"] = [{"id": plan, "title": plan} for plan in work]
-    gated = {"take": "Q", "gate": True}
+    testbed.write(todos, repos=add_remotes(testbed, *REPOS))
     check = f"! test -e {testbed.folder}/broken-$COORD_REPO"
-    document["coordination"]["waves"] = [
-        {"id": "REL-1", "title": "a release", "order": ["P", gated], "check": check}
-    ]
-    testbed.file.write_text(yaml.safe_dump(document))
+    order = ["P", {"take": "Q", "gate": True}]
+    with testbed.edited() as file:
+        file["coordination"]["plans"] = [{"id": plan, "title": plan} for plan in work]
+        release = {"id": "REL-1", "title": "a release", "order": order, "check": check}
+        file["coordination"]["waves"] = [release]
     testbed.up()
     assert [testbed.coord("sweep", plan).code for plan in work] == [0, 0]
     assert {(one["plan"], one["wave"]) for one in testbed.ok("changes", "--json").json} == {
@@ -199,14 +169,9 @@ def test_plans_land_wave_by_wave_and_a_red_wave_takes_back_its_plan_only(testbed
     testbed.ok("approve", gate)
     until(lambda: testbed.run(run)["status"] == "rolled_back")
     assert waves(testbed.run(run)) == {1: "landed", 2: "reverted"}
-    files = {
-        one: git(testbed.folder / f"{one}.git", "ls-tree", "--name-only", "main").split() for one in REPOS
-    }
-    assert {one: set(names) & {"P", "Q"} for one, names in files.items()} == {
-        "a": {"P"}, "b": {"P"}, "c": set(),
-    }  # fmt: skip
-    landed = {one["repo"]: one["landed"] for one in testbed.ok("changes", "P", "--json").json}
-    assert {one["wave"] for one in landed.values()} == {1}
+    assert plans_in(testbed) == {"a": {"P"}, "b": {"P"}, "c": set()}
+    shown = {one["repo"]: one["landed"] for one in testbed.ok("changes", "P", "--json").json}
+    assert {one["wave"] for one in shown.values()} == {1}
 
     (testbed.folder / "broken-c").unlink()
     again = testbed.coord("land", "REL-1", "--yes", "--json", "--detach").json["run_id"]
@@ -219,9 +184,6 @@ def test_plans_land_wave_by_wave_and_a_red_wave_takes_back_its_plan_only(testbed
     assert back.code == 0, back.err
     ended = {todo["id"]: todo["finished_at"] for todo in back.json["todos"]}
     assert max(ended["Q.revert.b"], ended["Q.revert.c"]) <= ended["REL-1.out.2"] <= ended["P.revert.b"]
-    files = {
-        one: git(testbed.folder / f"{one}.git", "ls-tree", "--name-only", "main").split() for one in REPOS
-    }
-    assert not {"P", "Q"} & {name for names in files.values() for name in names}
+    assert plans_in(testbed) == {"a": set(), "b": set(), "c": set()}
     assert {one["landed"] for one in testbed.ok("changes", "--json").json} == {None}
     assert testbed.coord("revert", "REL-1", "--yes").code == 2, "nothing of it stands"

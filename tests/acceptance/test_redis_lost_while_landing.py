@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-import yaml
 
-from tests.testbed import PLAN, Testbed, git
+from tests.remotes import add_remotes, files, hook
+from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 
 REPOS = ("one", "two", "three")
@@ -16,34 +14,24 @@ REPOS = ("one", "two", "three")
 @pytest.fixture
 def swept(testbed: Testbed) -> Testbed:
     """A change set in three repositories that land one after the other; the push to the second one waits."""
-    repos: dict[str, Any] = {}
-    for name in REPOS:
-        path, remote = testbed.repo(name), testbed.folder / f"{name}.git"
-        git(path, "clone", "-q", "--bare", str(path), str(remote))
-        repos[name] = {"url": str(remote)}
-    hook = testbed.folder / "two.git" / "hooks" / "post-receive"
-    hook.write_text(
-        f"#!/bin/sh\ncd {testbed.folder}; touch pushed\nwhile test -e hold; do sleep 0.05; done\n"
-    )
-    hook.chmod(0o755)
+    repos = add_remotes(testbed, *REPOS)
+    waits = f"cd {testbed.folder}; touch pushed\nwhile test -e hold; do sleep 0.05; done"
+    hook(testbed, "two", "post-receive", waits)
     (testbed.folder / "hold").touch()
     testbed.write(
         [{"id": name.upper(), "repo": name, "action": "echo 2 > new"} for name in REPOS], repos=repos
     )
-    document = yaml.safe_load(testbed.file.read_text())
-    document["coordination"]["dependencies"] = [
-        {"id": f"D{n}", "consumer": REPOS[n], "provider": REPOS[n - 1], "type": "runtime"} for n in (1, 2)
-    ]
-    testbed.file.write_text(yaml.safe_dump(document))
+    with testbed.edited() as file:
+        file["coordination"]["dependencies"] = [
+            {"id": f"D{n}", "consumer": REPOS[n], "provider": REPOS[n - 1], "type": "runtime"} for n in (1, 2)
+        ]
     testbed.up()
     assert testbed.sweep().code == 0
     return testbed
 
 
 def landed(bed: Testbed) -> list[bool]:
-    return [
-        "new" in git(bed.folder / f"{name}.git", "ls-tree", "--name-only", "main").split() for name in REPOS
-    ]
+    return ["new" in files(bed, name) for name in REPOS]
 
 
 def test_it_is_said_what_has_landed_and_the_rest_can_land(swept: Testbed):

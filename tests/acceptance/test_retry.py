@@ -119,6 +119,8 @@ def test_what_cannot_be_retried_is_refused_with_what_can_be_done(testbed: Testbe
     gate = Gate(testbed.folder)
     testbed.write([{"id": "slow", "repo": "a", "action": f"{gate.action}; exit 1"}])
     testbed.up()
+    no_runs = testbed.coord("show-run", "last")
+    assert (no_runs.code, "did you mean" in no_runs.err) == (2, False)
     assert testbed.coord("retry", "nonsense").err.startswith("error: there is no run 'nonsense'")
     run = testbed.begin("sweep", PLAN)
     gate.wait()

@@ -96,28 +96,6 @@ def test_a_result_is_found_by_its_trailers_where_redis_has_lost_its_data(half_do
     assert half_done.coord("sweep", "PLAN-002").code == 0
 
 
-def test_a_retry_takes_over_what_another_run_of_its_change_set_has_done(testbed: Testbed):
-    testbed.write(
-        [
-            {"id": "A", "repo": "r1", "action": "false"},
-            {"id": "B", "repo": "r2", "blocked_by": ["A"]},
-            {"id": "C", "repo": "r1", "blocked_by": ["B"], "action": "cat one"},
-        ]
-    )
-    testbed.up()
-    no_runs = testbed.coord("show-run", "last")
-    assert (no_runs.code, "did you mean" in no_runs.err) == (2, False)
-    assert testbed.sweep().code == 3
-    first = testbed.run()["run_id"]
-    testbed.file.write_text(testbed.file.read_text().replace("action: 'false'", "action: echo 1 > one"))
-    testbed.ok("todo", "execute", "A")
-    second = testbed.run()["run_id"]
-
-    testbed.ok("retry", first)
-
-    assert {todo["id"]: todo["run"] for todo in testbed.run()["todos"]} == {"A": second, "B": None, "C": None}
-
-
 def test_a_todo_that_fails_when_it_is_done_again_is_pending_and_no_later_runs_branch_stands_for_it(
     half_done: Testbed,
 ):

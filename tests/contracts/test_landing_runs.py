@@ -48,9 +48,7 @@ def landing(name: str, repos: str, *, atomic: Atomic = Atomic.PLAN, approvals: i
 class LandingRun(OneOfSeveral):
     def land(self, found: Landing) -> LandingRun:
         self.name = found.change_set
-        records, graph = landing_graph(
-            Ecosystem(repos=tuple(Repo(name=repo) for repo in ("a", "b", "c"))), found
-        )
+        records, graph = landing_graph(Ecosystem(repos=tuple(Repo(name=repo) for repo in "abcd")), found)
         self.submit(graph, records, order(Strategy.DATAFLOW, graph.plan.on_failure))
         return self
 
@@ -124,18 +122,6 @@ def test_what_cannot_be_reverted_stays_visible_and_holds_no_lock(two, store):
     first.follow(store.accept(first.run_id, "P1.land.a", "lena", "reverted by hand"))
     first.drain()
     assert first.view().status == "rolled_back"
-
-
-def test_without_atomicity_a_repository_lands_though_another_is_refused(two):
-    first, _ = two
-    found = landing("P1", "a b c", atomic=Atomic.REPO)
-    first.land(found)
-    first.do("locks")
-    first.do("check a", "land a", "check c")
-    first.settle(first.take("P1.check.b"), BAD)
-    assert (first.is_at("land", "a"), first.is_at("land", "b")) == ("succeeded", "skipped")
-    assert first.is_at("land", "c") == "skipped", "it builds on what was refused"
-    assert first.view().status == "failed"
 
 
 def test_a_dead_worker_of_the_barrier_leaves_its_locks_to_the_next_attempt(two):
@@ -267,35 +253,28 @@ def test_the_time_of_a_soak_is_known_before_it_begins():
     assert expected == {"P1.wave-1.soak": known, "P1.wave-2.soak": known}
 
 
-def test_a_red_check_takes_back_its_wave_only_and_no_later_one_begins(two, store):
+@pytest.mark.parametrize("fails", ["land c", "after.check a"])
+def test_a_failure_takes_back_its_wave_only_and_no_later_one_begins(two, store, fails):
+    """A refusal frees the locks of the wave after the revert; a red check comes when they are free."""
     first, _ = two
-    first.land(in_waves("P1", "a", "b", "c", check="true"))
+    first.land(in_waves("P1", "a", "b c", "d", check="true"))
     wave(first, 1, "a")
     first.do("wave-1.look a", "wave-1.after.check a", "wave-1.done")
-    wave(first, 2, "b")
-    first.do("wave-2.look a", "wave-2.look b", "wave-2.after.check b")
-    first.settle(first.take("P1.wave-2.after.check.a"), BAD)
-    undone = []
-    while grant := (first.next() if first.mail else None):
-        undone.append(grant.todo_id)
-        first.settle(grant)
+    if refused := fails == "land c":
+        first.do("wave-2.check b", "wave-2.check c", "wave-2.locks", "wave-2.land b")
+    else:
+        wave(first, 2, "b", "c")
+        first.do(*(f"wave-2.look {repo}" for repo in "abc"), "wave-2.after.check b", "wave-2.after.check c")
+    what, _, repo = fails.partition(" ")
+    first.settle(first.take(todo_id("P1", f"wave-2.{what}", repo)), BAD)
+    assert held(store, first) == ({"b", "c"} if refused else set())
+    undone = first.drain()
     assert first.view().status == "rolled_back"
     assert "P1.wave-2.land.b" in undone
-    assert not [todo for todo in undone if ".wave-1." in todo or todo.endswith(".locks")]
+    assert not [todo for todo in undone if ".wave-1." in todo]
+    assert [todo for todo in undone if todo.endswith(".locks")] == (["P1.wave-2.locks"] if refused else [])
     assert (first.is_at("wave-1.land", "a"), first.is_at("wave-2.land", "b")) == ("succeeded", "compensated")
-    assert (first.is_at("wave-3.check", "c"), held(store, first)) == ("skipped", set())
-
-
-def test_a_refusal_in_a_wave_frees_its_locks_after_the_revert(two, store):
-    first, _ = two
-    first.land(in_waves("P1", "a", "b c"))
-    wave(first, 1, "a")
-    first.do("wave-1.done", "wave-2.check b", "wave-2.check c", "wave-2.locks", "wave-2.land b")
-    first.settle(first.take("P1.wave-2.land.c"), BAD)
-    assert held(store, first) == {"b", "c"}
-    first.drain()
-    assert (first.view().status, held(store, first)) == ("rolled_back", set())
-    assert (first.is_at("wave-1.land", "a"), first.is_at("wave-2.land", "b")) == ("succeeded", "compensated")
+    assert (first.is_at("wave-3.check", "d"), held(store, first)) == ("skipped", set())
 
 
 @pytest.mark.parametrize(("failures", "goes_on"), [(0, False), (1, True)])

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from socket import gethostname
+from typing import Any
 
 import pytest
 
@@ -46,59 +47,67 @@ def land(
     site: Trusting, by: str, operation: str = "land", via: Via = Via.LOCAL, overrides: tuple[str, ...] = ()
 ) -> str:
     """Order a landing; return the error of its first todo."""
-    landing = Landing(
-        change_set="P",
-        title="a change",
-        patience=timedelta(hours=1),
-        overrides=overrides,
-        repos=(
-            RepoLanding(
-                repo="r1",
-                branch="main",
-                via=via,
-                change=RepoChange(repo="r1", branch="coord/P", tip=TIP, run="R"),
-            ),
-        ),
-    )
-    records, graph = landing_graph(Ecosystem(repos=(Repo(name="r1"),)), landing)
-    how = replace(order(on_failure=OnFailure.ROLLBACK), operation=operation)  # type: ignore[arg-type]
-    site.run_id, reply = submit(site.store, graph, records, Settings(), how, signing=site.persons.signing(by))
+    how = replace(landing(TIP, via), overrides=overrides)
+    site.run_id, reply = ordered(site, by, how, Repo(name="r1"), operation)
     site.worker.dispatcher.follow(reply)
     site.deliver("P.check.r1")
     return site.todo("P.check.r1").error or ""
 
 
-def recorded(site: Trusting, tip: str = TIP) -> None:
-    """The owner of Redis says that the change set is at this commit."""
-    site.redis.hset(
-        site.store.keys.changes("P"), mapping={"tip r1": tip, "branch r1": "coord/P", "run r1": "R"}
-    )
+def landing(tip: str, via: Via = Via.LOCAL, **facts: Any) -> Landing:
+    change = RepoChange(repo="r1", branch="coord/P", tip=tip, run="R", **facts)
+    one = RepoLanding(repo="r1", branch="main", via=via, change=change)
+    return Landing(change_set="P", title="a change", patience=timedelta(hours=1), repos=(one,))
 
 
-@pytest.mark.parametrize("by", ["ann", "bob"])
-def test_an_order_to_land_needs_the_right_to_land(site: Trusting, by: str):
-    assert "lacks the right land" in land(site, by)
+def ordered(site: Trusting, by: str, found: Landing, repo: Repo, operation: str = "land") -> tuple[str, Any]:
+    records, graph = landing_graph(Ecosystem(repos=(repo,)), found)
+    how = replace(order(on_failure=OnFailure.ROLLBACK), operation=operation)  # type: ignore[arg-type]
+    return submit(site.store, graph, records, Settings(), how, signing=site.persons.signing(by))
 
 
-@pytest.mark.parametrize("via", [Via.LOCAL, Via.PR])
-def test_an_order_to_merge_a_pull_request_needs_the_right_to_merge_as_well(
-    site: Trusting, via: Via, monkeypatch: pytest.MonkeyPatch
+def signed_result(site: Trusting, **origin: str) -> str:
+    """The result by which TIP may land, as the worker signs it."""
+    facts = {"run": "R", "todo": "A", "attempt": 1, "fence": 1, "repo": "r1", "base": "c" * 40, "tip": TIP}
+    where = {**site.store.audience("").origin(), **origin}
+    record = ResultRecord(**where, **facts, output="", outcome="succeeded", change_set="P")
+    return seal_result(record, site.worker.worker_key.load())
+
+
+def adoption(site: Trusting, by: str, **facts: str) -> str:
+    """The adoption by which TIP may land, as a person signs it."""
+    where = {**site.store.audience("").origin(), "at": "2026-01-01T00:00:00+00:00"}
+    known = {"change_set": "P", "repo": "r1", "base": "c" * 40, "tip": TIP}
+    return seal_adoption(AdoptionRecord(**{**where, **known, **facts}), site.persons.signer(by))
+
+
+def recorded(site: Trusting, tip: str = TIP, *, base: str = "", signed: str = "") -> None:
+    """The owner of Redis says that the change set is at this commit, and that this is signed."""
+    facts = {"tip": tip, "branch": "coord/P", "run": "R", "base": base, "result": signed}
+    found = {f"{fact} r1": value for fact, value in facts.items() if value}
+    site.redis.hset(site.store.keys.changes("P"), mapping=found)
+
+
+@pytest.mark.parametrize(
+    ("by", "how", "refused"),
+    [
+        ("ann", {}, "lacks the right land"),
+        ("bob", {}, "lacks the right land"),
+        ("olga", {"via": Via.PR}, "lacks the right merge"),
+        ("olga", {"overrides": ("--no-qa",)}, "lacks the right override"),
+        ("olga", {"overrides": ("--accept=T1", "--repo=r1")}, "lacks the right override"),
+        # or everybody who may order a sweep could land
+        ("ann", {"operation": "sweep"}, "was ordered as sweep"),
+        ("olga", {"operation": "sweep"}, "was ordered as sweep"),
+    ],
+)
+def test_an_order_to_land_needs_each_right_that_it_uses(
+    site: Trusting, monkeypatch: pytest.MonkeyPatch, by: str, how: dict[str, Any], refused: str
 ):
+    """An order that only lands does not need the rights to merge and to override."""
     monkeypatch.setitem(RIGHTS, Role.OPERATOR, RIGHTS[Role.OPERATOR] - {Right.MERGE})  # type: ignore[arg-type]
-    assert ("lacks the right merge" in land(site, "olga", via=via)) is (via is Via.PR)
-
-
-@pytest.mark.parametrize("overrides", [(), ("--no-qa",), ("--accept=T1", "--repo=r1")])
-def test_an_order_to_land_without_a_safeguard_needs_the_right_to_override(
-    site: Trusting, overrides: tuple[str, ...]
-):
-    assert ("lacks the right override" in land(site, "olga", overrides=overrides)) is bool(overrides)
-
-
-@pytest.mark.parametrize("by", ["ann", "olga"])
-def test_a_todo_that_lands_is_refused_in_the_order_of_a_sweep(site: Trusting, by: str):
-    """Or everybody who may order a sweep could land."""
-    assert "was ordered as sweep" in land(site, by, "sweep")
+    assert refused in land(site, by, **how)
+    assert "lacks" not in land(site, "olga")
 
 
 def test_a_tip_that_no_signed_result_states_does_not_land(site: Trusting):
@@ -124,13 +133,7 @@ def test_a_tip_that_no_signed_result_states_does_not_land(site: Trusting):
 def test_an_adopted_tip_lands_if_somebody_who_may_has_signed_it(
     site: Trusting, by: str, change_set: str, repo: str, tip: str, believed: bool
 ):
-    recorded(site)
-    at = "2026-01-01T00:00:00+00:00"
-    record = AdoptionRecord(
-        **site.store.audience("").origin(), change_set=change_set, repo=repo, base="c" * 40, tip=tip, at=at
-    )
-    signed = seal_adoption(record, site.persons.signer(by))
-    site.redis.hset(site.store.keys.changes("P"), "result r1", signed)
+    recorded(site, signed=adoption(site, by, change_set=change_set, repo=repo, tip=tip))
     before = len(site.refusals)
     land(site, "olga")
     assert (len(site.refusals) == before) is believed
@@ -138,12 +141,7 @@ def test_an_adopted_tip_lands_if_somebody_who_may_has_signed_it(
 
 def test_still_possible_an_older_tip_of_a_change_set_lands_if_a_person_orders_it(site: Trusting):
     """Also that of a run that was rolled back: its signed result stays true."""
-    facts = {"run": "R", "todo": "A", "attempt": 1, "fence": 1, "repo": "r1", "base": "c" * 40, "tip": TIP}
-    origin = site.store.audience("").origin()
-    record = ResultRecord(**origin, **facts, output="", outcome="succeeded", change_set="P")
-    recorded(site)
-    signed = seal_result(record, site.worker.worker_key.load())
-    site.redis.hset(site.store.keys.changes("P"), "result r1", signed)
+    recorded(site, signed=signed_result(site))
     before = len(site.refusals)
 
     land(site, "olga")
@@ -154,17 +152,9 @@ def test_still_possible_an_older_tip_of_a_change_set_lands_if_a_person_orders_it
 @pytest.mark.parametrize("kind", ["result", "adoption"])
 def test_what_was_signed_on_another_server_does_not_land(site: Trusting, kind: str, other: dict[str, str]):
     """A plan of the same name may exist there, and its worker may be trusted here."""
-    origin = {**site.store.audience("").origin(), **other}
-    if kind == "result":
-        facts = {"run": "R", "todo": "A", "attempt": 1, "fence": 1, "repo": "r1", "base": "c" * 40}
-        more = {"tip": TIP, "output": "", "outcome": "succeeded", "change_set": "P"}
-        signed = seal_result(ResultRecord(**origin, **facts, **more), site.worker.worker_key.load())
-    else:
-        at = "2026-01-01T00:00:00+00:00"
-        record = AdoptionRecord(**origin, change_set="P", repo="r1", base="c" * 40, tip=TIP, at=at)
-        signed = seal_adoption(record, site.persons.signer("olga"))
-    recorded(site)
-    site.redis.hset(site.store.keys.changes("P"), "result r1", signed)
+    recorded(
+        site, signed=signed_result(site, **other) if kind == "result" else adoption(site, "olga", **other)
+    )
 
     land(site, "olga")
 
@@ -184,30 +174,14 @@ def test_a_green_result_that_no_worker_has_signed_lets_nothing_land(
     persons.trust(olga="operator")
     worker = make_worker(settings=Settings(signatures="require"), r1=checkout)
     site = Trusting(worker, persons, tmp_path / "ledger")
-    origin, at = site.store.audience("").origin(), "2026-01-01T00:00:00+00:00"
-    record = AdoptionRecord(**origin, change_set="P", repo="r1", base=base, tip=tip, at=at)
-    signed = seal_adoption(record, persons.signer("olga"))
-    site.redis.hset(site.store.keys.changes("P"), mapping={"base r1": base, "result r1": signed})
-    recorded(site, tip)
-    change = RepoChange(repo="r1", branch="coord/P", base=base, tip=tip, run="R")
-    one = RepoLanding(repo="r1", branch="main", via=Via.LOCAL, change=change)
-    landing = Landing(change_set="P", title="x", patience=timedelta(hours=1), qa=True, repos=(one,))
+    recorded(site, tip, base=base, signed=adoption(site, "olga", base=base, tip=tip))
     checked = Repo.model_validate({"name": "r1", "qa": "false" if forged else "test -e work"})
-    records, graph = landing_graph(Ecosystem(repos=(checked,)), landing)
-    how = replace(order(on_failure=OnFailure.ROLLBACK), operation="land")
-    site.run_id, _ = submit(site.store, graph, records, Settings(), how, signing=persons.signing("olga"))
+    site.run_id, _ = ordered(site, "olga", replace(landing(tip, base=base), qa=True), checked)
 
     site.deliver("P.check.r1")
     if forged:
-        claimed = site.store.claim(
-            site.run_id,
-            "P.qa.r1.qa",
-            1,
-            worker="w",
-            host=gethostname(),
-            lease=timedelta(minutes=1),
-            request="x",
-        )
+        how = {"worker": "w", "host": gethostname(), "lease": timedelta(minutes=1), "request": "x"}
+        claimed = site.store.claim(site.run_id, "P.qa.r1.qa", 1, **how)
         assert claimed.grant is not None
         green = CheckResult(verdict=CheckVerdict.GREEN).written()
         at = claimed.grant.tip or ""

@@ -77,6 +77,9 @@ def test_the_branch_of_a_merged_request_is_deleted_unless_the_setting_forbids_it
     place.check()
     ends(place.land(by={"deletes_branches": deletes}), SUCCEEDED)
     assert ("coord/P" in place.project.bare.branches()) is not deletes
+    assert place.request is not None
+    assert place.request.seen is not None
+    assert place.request.seen.state == "merged", "it is not open any more"
     ends(place.land(by={"deletes_branches": deletes}), SUCCEEDED)
     ends(place.revert(), SUCCEEDED)
     assert not place.has_work
@@ -178,6 +181,7 @@ def test_an_undo_whose_token_was_revoked_ends_and_says_how_to_go_on(place: Propo
 
 
 def test_a_revert_that_the_merge_queue_throws_out_is_left_to_people(place: Proposal):
+    """An undo keeps no record of its own: the age of the commit tells."""
     place.check()
     done = ends(place.land(), SUCCEEDED)
     place.at.protect(place.project, queue=True, dismiss_stale=False)
@@ -333,17 +337,6 @@ def test_a_fast_forward_by_people_is_taken_out_without_the_work_of_others(place:
     assert place.main("^{tree}") == before
 
 
-def test_the_second_of_two_ready_landings_lands_on_top_of_the_first(place: Proposal):
-    """Both were found ready before the first has merged."""
-    place.check()
-    other = place.at.push(place.project, "other", other="1\n")
-    place.at.open_request(place.project, "other", "Another landing")
-    place.at.merge(place.project, 2)
-    ends(place.land(), SUCCEEDED)
-    assert place.has_work
-    assert git(place.target, "merge-base", other, "main") == other
-
-
 def test_a_request_that_conflicts_since_it_was_ready_is_refused(place: Proposal):
     place.check()
     place.move_base(work="theirs\n")
@@ -386,14 +379,6 @@ def test_a_revert_that_needs_a_review_is_left_open_until_people_have_merged_it(p
     assert (place.has_work, len(place.project.requests)) == (False, 2)
     assert place.reverted is not None
     assert place.reverted.request.endswith("/2")
-
-
-def test_a_request_that_a_landing_has_merged_is_not_open_any_more(place: Proposal):
-    place.check()
-    ends(place.land(), SUCCEEDED)
-    assert place.request is not None
-    assert place.request.seen is not None
-    assert place.request.seen.state == "merged"
 
 
 @pytest.mark.parametrize("step", [LandStep.CHECK, LandStep.LAND])

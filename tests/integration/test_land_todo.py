@@ -8,7 +8,10 @@ import json
 import resource
 import shlex
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,87 +184,77 @@ def test_a_conflict_is_refused_for_good_and_names_the_file(place: Direct):
 
 
 @pytest.mark.parametrize("how", ["never pushed", "taken out by people"])
-def test_a_landing_pushes_no_commit_that_coord_did_not_make(place: Direct, how: str):
+def test_a_landing_brings_no_commit_that_coord_did_not_make(place: Direct, how: str):
     """The run could not reach the remote, and began at a local commit; or people have rewritten the branch
     since, and a later run has begun at it.
     """
-    if place.via is Via.LOCAL:
-        pytest.skip("there is no remote that could lack a commit")
     kept = place.base
     place.begin_at_a_new_commit()
-    if how == "taken out by people":
+    if place.via is Via.LOCAL:
+        git(place.checkout, "reset", "-q", "--hard", "HEAD~1")
+    elif how == "taken out by people":
         git(place.checkout, "push", "-q", "../r.git", f"{place.base}:main")
         git(place.target, "update-ref", "refs/heads/main", kept)
         place.base = kept
     for step in (LandStep.CHECK, LandStep.LAND):
         refused = place.land(Method.MERGE, step)
         assert refused.kind is OutcomeKind.REFUSED
-        assert "--fresh" in refused.error
-        assert "\nnext: coord sweep" in place.log[-1]
+        if place.via is Via.PUSH:
+            assert "--fresh" in refused.error
+            assert "\nnext: coord sweep" in place.log[-1]
     assert place.commits() == ["first"]
 
 
-def test_a_local_landing_brings_no_commit_back_that_people_took_out(place: Direct):
-    if place.via is Via.PUSH:
-        pytest.skip("see the test before")
-    place.begin_at_a_new_commit()
-    git(place.checkout, "reset", "-q", "--hard", "HEAD~1")
-    for step in (LandStep.CHECK, LandStep.LAND):
-        refused = place.land(Method.MERGE, step)
-        assert (refused.kind, place.commits()) == (OutcomeKind.REFUSED, ["first"])
+@contextmanager
+def full_disk(_: Direct) -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_local_changes_are_refused_before_a_landing_and_waited_for_in_it_until_patience_ends(place: Direct):
+@contextmanager
+def locked_branch(place: Direct, since: str = "") -> Iterator[None]:
+    """Each attempt reads the base branch and records its commit before the push fails. `since`: what the
+    record of somebody says of when the trouble began.
+    """
+    git_dir = place.target if place.via is Via.PUSH else place.checkout / ".git"
+    (git_dir / "refs" / "heads" / "main.lock").touch()
+    place.checkpoint = json.dumps({"trouble_since": since}) if since else ""
+    yield
+
+
+@contextmanager
+def local_changes(place: Direct) -> Iterator[None]:
     if place.via is Via.PUSH:
         pytest.skip("a push touches no checkout")
     (place.checkout / "README").write_text("in the middle\n")
-
-    assert place.land(Method.MERGE, LandStep.CHECK).kind is OutcomeKind.REFUSED
-    assert place.land().kind is OutcomeKind.DEFERRED
-    place.now += timedelta(minutes=59)
-    assert place.land().kind is OutcomeKind.DEFERRED
-    place.now += timedelta(minutes=2)
-    assert place.land().kind is OutcomeKind.REFUSED
+    assert place.land(Method.MERGE, LandStep.CHECK).kind is OutcomeKind.REFUSED, "before a landing"
+    yield
     assert (place.checkout / "README").read_text() == "in the middle\n"
-    assert not place.has_work
 
 
-def test_a_disk_that_takes_nothing_is_waited_for_until_patience_ends(place: Direct):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+NEVER = ["2999-01-01T00:00:00+00:00", "9999-12-31T23:59:59-23:00", "soon"]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [full_disk, locked_branch, local_changes, *(partial(locked_branch, since=since) for since in NEVER)],
+    ids=["full disk", "locked branch", "local changes", *NEVER],
+)
+def test_trouble_is_waited_for_until_patience_ends(
+    place: Direct, trouble: Callable[[Direct], AbstractContextManager[None]]
+):
+    with trouble(place):
         assert place.land().kind is OutcomeKind.DEFERRED
-        place.now += timedelta(minutes=61)
+        place.now += timedelta(minutes=59)
+        assert place.land().kind is OutcomeKind.DEFERRED
+        place.now += timedelta(minutes=2)
         refused = place.land()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (refused.kind, place.has_work) == (OutcomeKind.REFUSED, False)
-    assert "land_patience" in refused.error
-
-
-def test_a_push_that_is_never_taken_is_refused_when_patience_ends(place: Direct):
-    """Each attempt reads the base branch and records its commit before the push fails."""
-    git_dir = place.target if place.via is Via.PUSH else place.checkout / ".git"
-    (git_dir / "refs" / "heads" / "main.lock").touch()
-
-    assert place.land().kind is OutcomeKind.DEFERRED
-    place.now += timedelta(minutes=59)
-    assert place.land().kind is OutcomeKind.DEFERRED
-    place.now += timedelta(minutes=2)
-    refused = place.land()
-    assert (refused.kind, place.has_work) == (OutcomeKind.REFUSED, False)
-    assert "land_patience" in refused.error
-
-
-@pytest.mark.parametrize("since", ["2999-01-01T00:00:00+00:00", "9999-12-31T23:59:59-23:00", "soon"])
-def test_a_record_of_trouble_that_cannot_be_true_does_not_prolong_patience(place: Direct, since: str):
-    git_dir = place.target if place.via is Via.PUSH else place.checkout / ".git"
-    (git_dir / "refs" / "heads" / "main.lock").touch()
-    place.checkpoint = json.dumps({"trouble_since": since})
-
-    assert place.land().kind is OutcomeKind.DEFERRED
-    place.now += timedelta(minutes=61)
-    assert place.land().kind is OutcomeKind.REFUSED
+    assert trouble is local_changes or "land_patience" in refused.error
 
 
 def test_a_record_that_somebody_made_up_reverts_nothing(place: Direct):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.runs.landed_results import ExpectedResult
+from coordination.runs.landed_results import ExpectedResult, ResultFinding
 from tests.testbed import git
 from workers.cleanup.completed import findings
 
@@ -58,12 +58,16 @@ def sixty_commits(repo: Path, name: str) -> None:
     git(repo, "reset", "-q", "--hard")
 
 
-def why_not(repo: Path, commit: str | None = None, todo: str = "T", **more: object) -> str:
-    """Return the reason why a result (of T unless a commit is given) is not in the base; empty if it is."""
-    commit = git(repo, "rev-parse", f"{BRANCH}~1") if commit is None else commit
+def found(repo: Path, commit: str, todo: str = "T", **more: object) -> ResultFinding:
+    """Return what is found of the result of a todo; with its `plan`, for a landing."""
     facts = {"todo": todo, "repo": "r1", "branch": "main", "commit": commit, "run": RUN, **more}
     (finding,) = findings({"r1": repo}, [ExpectedResult.model_validate(facts)])
-    return finding.why
+    return finding
+
+
+def why_not(repo: Path, commit: str | None = None, todo: str = "T", **more: object) -> str:
+    """Return the reason why a result (of T unless a commit is given) is not in the base; empty if it is."""
+    return found(repo, git(repo, "rev-parse", f"{BRANCH}~1") if commit is None else commit, todo, **more).why
 
 
 def merged(repo: Path) -> None:
@@ -108,6 +112,31 @@ def test_a_squashed_result_whose_branch_is_gone_is_known_by_the_recorded_tip(rep
     assert why_not(repo, commit)
     assert why_not(repo, commit, tips=[tip]) == ""
     assert why_not(repo, commit="") == "", "nothing tells of it any more"
+
+
+def test_a_rebased_result_whose_branch_is_gone_is_known_by_its_trailers(repo: Path):
+    rebased(repo)
+    git(repo, "branch", "-qD", BRANCH)
+    known = found(repo, commit="", plan="T")
+    assert (known.why, known.commit) == ("", git(repo, "rev-parse", "main~1"))
+
+
+@pytest.mark.parametrize("ref", [f"refs/coord/discarded/{RUN}/1", "refs/heads/mine", "refs/tags/old"])
+def test_the_ref_that_alone_has_a_result_is_named(repo: Path, ref: str):
+    commit = git(repo, "rev-parse", f"{BRANCH}~1")
+    git(repo, "update-ref", ref, commit)
+    git(repo, "branch", "-qD", BRANCH)
+    known = found(repo, commit="", plan="T")
+    assert (bool(known.why), known.commit, known.ref) == (True, commit, ref)
+
+
+@pytest.mark.parametrize("then", ["mv f h", "echo more >> f", "echo else > f", "echo x > other"])
+def test_a_merged_result_is_there_whatever_people_do_with_its_file_afterwards(repo: Path, then: str):
+    merged(repo)
+    subprocess.run(["sh", "-c", then], cwd=repo, check=True)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", then)
+    assert why_not(repo) == ""
 
 
 def test_a_base_without_the_result_or_anything_that_git_cannot_tell_is_no_landing(repo: Path, tmp_path: Path):

@@ -65,12 +65,14 @@ def refusal(found: object) -> Refused:
     return found
 
 
-def test_a_push_lands_and_a_second_one_finds_it_there(target: Target):
+def test_a_push_lands_and_a_second_one_finds_it_there_also_if_somebody_has_built_on_it(target: Target):
     made = target.landing.made(target.landing.since)
 
     assert target.push(made.commit, made.base) == Pushed(base=made.commit)
     assert target.push(made.commit, made.base) == Pushed(base=made.commit, already=True)
     assert target.tip == made.commit
+    theirs = target.somebody_commits()
+    assert target.push(made.commit, made.base) == Pushed(base=theirs, already=True)
 
 
 def test_a_base_that_moved_is_named_and_stays(target: Target):
@@ -85,14 +87,6 @@ def test_a_base_that_moved_is_named_and_stays(target: Target):
     assert seen.commit == theirs
     again = target.landing.made(theirs)
     assert isinstance(target.push(again.commit, theirs), Pushed)
-
-
-def test_a_landing_that_somebody_has_built_on_is_there(target: Target):
-    made = target.landing.made(target.landing.since)
-    target.push(made.commit, made.base)
-    theirs = target.somebody_commits()
-
-    assert target.push(made.commit, made.base) == Pushed(base=theirs, already=True)
 
 
 @pytest.mark.parametrize("lie", ["none", "replace", "graft", "commit-graph"])
