@@ -26,7 +26,7 @@ from coordination.planner.graph import build
 from coordination.runs.connection import Connection
 from coordination.runs.control.starting import start_run
 from coordination.runs.submission.order import decide
-from coordination.runs.views.timeline import follow
+from coordination.runs.views.run_events import follow
 from coordination.settings import Settings
 
 KEPT = timedelta(seconds=10)

@@ -32,7 +32,7 @@ from coordination.planner.graph import build
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.order import Order
-from coordination.runs.views.timeline import follow
+from coordination.runs.views.run_events import follow
 from coordination.settings import Settings
 from tests.submitting import submit
 

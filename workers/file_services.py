@@ -63,7 +63,7 @@ from coordination.messages.bus import open_bus
 from coordination.models import Ecosystem, WriteBack
 from coordination.operations.state import state_folder
 from coordination.runs.store import RunStore
-from coordination.runs.views.metrics import stream_source
+from coordination.runs.views.history_figures import stream_source
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.runs.write_back import file_id, keep_failure, write_results
 from coordination.services.view import service_reports

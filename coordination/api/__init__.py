@@ -124,13 +124,21 @@ if TYPE_CHECKING:
     from coordination.runs.run_kinds import is_landing, only_looks, runs_command, start_again
     from coordination.runs.submission.dry_run import DryRun, Step
     from coordination.runs.submission.refusals import LeftOut
-    from coordination.runs.views.live import Asked, LiveTodo
-    from coordination.runs.views.progress import LevelView, levels_of
-    from coordination.runs.views.records import NoEta, Progress, RunView, TodoView, WaveState, WaveView
+    from coordination.runs.views.levels_and_waves import levels_of
+    from coordination.runs.views.records import (
+        LevelView,
+        NoEta,
+        Progress,
+        RunView,
+        TodoView,
+        WaveState,
+        WaveView,
+    )
+    from coordination.runs.views.run_events import RunEvent
     from coordination.runs.views.run_list import OF_TODOS, UNDOABLE, ActsOn
     from coordination.runs.views.run_view import LAST
-    from coordination.runs.views.timeline import RunEvent
     from coordination.runs.views.todo_view import IN_HAND
+    from coordination.runs.views.todos_in_runs import Asked, LiveTodo
     from coordination.services.graph import Phase
     from coordination.services.transition import ServicesOutcome, Transition
     from coordination.services.view import ServiceView
@@ -236,12 +244,12 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "runs.run_kinds": ("is_landing", "only_looks", "runs_command", "start_again"),
     "runs.submission.dry_run": ("DryRun", "Step"),
     "runs.submission.refusals": ("LeftOut",),
-    "runs.views.live": ("Asked", "LiveTodo"),
-    "runs.views.progress": ("LevelView", "levels_of"),
-    "runs.views.records": ("NoEta", "Progress", "RunView", "TodoView", "WaveState", "WaveView"),
+    "runs.views.todos_in_runs": ("Asked", "LiveTodo"),
+    "runs.views.levels_and_waves": ("levels_of",),
+    "runs.views.records": ("LevelView", "NoEta", "Progress", "RunView", "TodoView", "WaveState", "WaveView"),
+    "runs.views.run_events": ("RunEvent",),
     "runs.views.run_list": ("OF_TODOS", "UNDOABLE", "ActsOn"),
     "runs.views.run_view": ("LAST",),
-    "runs.views.timeline": ("RunEvent",),
     "runs.views.todo_view": ("IN_HAND",),
     "services.graph": ("Phase",),
     "services.transition": ("ServicesOutcome", "Transition"),

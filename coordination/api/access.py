@@ -31,7 +31,8 @@ if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from coordination.models import Plan
     from coordination.operations.local import Local
     from coordination.runs.connection import Connection
-    from coordination.runs.views.live import Asked, Live, LiveTodo
+    from coordination.runs.views.live import Live
+    from coordination.runs.views.todos_in_runs import Asked, LiveTodo
     from coordination.settings import Settings
     from coordination.tracker.completion import Results
     from coordination.tracker.manager import CoordinationManager
@@ -225,7 +226,7 @@ class EcosystemAccess:
         if self.running_redis() is None:
             return
         from coordination.history.collect import collect_stream
-        from coordination.runs.views.metrics import stream_source
+        from coordination.runs.views.history_figures import stream_source
 
         with self.reached() as connection:
             source = stream_source(connection.redis, connection.keys, self.settings)
@@ -356,7 +357,7 @@ class EcosystemAccess:
 
     def live_asking(self) -> Sequence[Asked]:
         """Return the todos that wait for a person, the longest first."""
-        return self.ask_live(lambda live: live.asking(), ())
+        return self.ask_live(lambda live: live.todos.asking(), ())
 
     def at_once(self, repos: Collection[str], limit: int | None) -> int | None:
         """Return how many todos of these repositories can execute at once: `limit`, and at most the slots of
@@ -419,7 +420,7 @@ class EcosystemAccess:
         """Return the todos of live runs by id; None if there is a Redis that gives no answer at once."""
         if not self.may_have_runs():
             return {}
-        return self.ask_live(lambda live: live.executing(self.ecosystem_id), None)
+        return self.ask_live(lambda live: live.todos.executing(self.ecosystem_id), None)
 
     def may_have_runs(self) -> bool:
         """Return whether there is a Redis to ask, without starting one."""

@@ -13,7 +13,7 @@ from coordination.errors import Conflict, Unreachable
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.runs.connection import Connection
-    from coordination.runs.views.live import DecidableTodo
+    from coordination.runs.views.todos_in_runs import DecidableTodo
     from coordination.tracker.records import Edited
 
 
@@ -41,7 +41,7 @@ def complete(access: EcosystemAccess, todo: str, hours: float | None = None) -> 
     if url is None:
         return Completed(todo=todo, edited=manager.complete_todo(todo, hours))
     from coordination.runs.control import approvals
-    from coordination.runs.views.live import find_runs_of
+    from coordination.runs.views.todos_in_runs import find_runs_of
 
     with _connected(access, url, todo) as connection:
         live = connection.store.live_runs()

@@ -31,7 +31,7 @@ from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.events.kinds import ASKED, GAP, OF_A_RUN, asked_by_name, matching
 from coordination.events.records import BEGINNING, EVENTS_OF_REPO, Event, place
 from coordination.events.stream import EventStream, Follower, follow
-from coordination.runs.views import timeline
+from coordination.runs.views import run_events
 from coordination.text import require_known
 
 LIMIT = 20
@@ -327,7 +327,7 @@ class Subscribers(BackgroundService):
         ):
             begin = BEGINNING
         found = self._reader.xrange(Keys(self._namespace()).run(event.run).events, begin, event.entry)
-        made = [run_event for entry in found if (run_event := timeline.event_of(*entry)) is not None]
+        made = [run_event for entry in found if (run_event := run_events.event_of(*entry)) is not None]
         return [run_event.as_event(event.run) for run_event in made]
 
     def _end(self, asked: Collection[str]) -> str | datetime:

@@ -66,7 +66,7 @@ if TYPE_CHECKING:  # without a running Redis, a view needs no client of it
     from coordination.breakers.records import Breaker, Reset
     from coordination.changes.view import ToLand
     from coordination.dependencies.records import DependencyReport
-    from coordination.runs.views.live import Asked, LiveTodo
+    from coordination.runs.views.todos_in_runs import Asked, LiveTodo
     from coordination.tracker.manager import CoordinationManager
     from coordination.tracker.records import EcosystemStatus, Edited, PlanCompletion, Removed, RepoStatus
     from coordination.tracker.relations import Chains
@@ -82,7 +82,7 @@ class LiveView:
 
     def todo(self, todo: str) -> LiveTodo | None:
         """Return the todo in the newest run that has it."""
-        return self._access.ask_live(lambda live: live.todo(todo, self._access.ecosystem_id), None)
+        return self._access.ask_live(lambda live: live.todos.newest(todo, self._access.ecosystem_id), None)
 
     def asking(self) -> Sequence[Asked]:
         """Return the todos that wait for a person, the longest first."""

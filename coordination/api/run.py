@@ -20,10 +20,10 @@ from coordination.runs.connection import Connection
 from coordination.runs.logs import LogReader, marked, prefixed
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.run_kinds import is_landing
-from coordination.runs.views import timeline
+from coordination.runs.views import run_events
 from coordination.runs.views.records import Progress, RunView, TodoView
+from coordination.runs.views.run_events import RunEvent
 from coordination.runs.views.run_list import ANY_RUN, OF_TODOS, UNDOABLE
-from coordination.runs.views.timeline import RunEvent
 from coordination.runs.views.todo_view import in_hand
 from coordination.text import did_you_mean
 
@@ -186,7 +186,7 @@ class Run:
             store = connection.store
             view, events = (
                 connection.reader.read(self.id),
-                timeline.all_events(store.redis, store.keys, self.id),
+                run_events.all_events(store.redis, store.keys, self.id),
             )
             return gantt_svg(view, store.brief(self.id), list(events), store.now_ms())
 
@@ -247,7 +247,7 @@ class Run:
     def follow(self, since: str = BEGINNING) -> Iterator[RunEvent | None]:
         """Yield each event after `since`, and None at each tick without one, until the run ends."""
         with self._reached() as connection:
-            yield from timeline.follow(connection.blocking, connection.keys, self.id, since=since)
+            yield from run_events.follow(connection.blocking, connection.keys, self.id, since=since)
 
     def last_event(self) -> str:
         """Return the id of the newest event."""
@@ -579,4 +579,4 @@ class Run:
 
 
 def _is_end(event: RunEvent | None) -> bool:
-    return event is not None and event.what == timeline.ENDED
+    return event is not None and event.what == run_events.ENDED

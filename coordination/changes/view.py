@@ -28,9 +28,9 @@ from coordination.runs.change_sets.records import (
 from coordination.runs.change_sets.store import ChangeSets, PlanOfRun, plans_of
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.run_kinds import LAND
-from coordination.runs.views.live import asking
 from coordination.runs.views.records import RunView, WaveView
 from coordination.runs.views.run_list import newest_of_each
+from coordination.runs.views.todos_in_runs import asking
 from coordination.text import did_you_mean, listed
 
 if TYPE_CHECKING:

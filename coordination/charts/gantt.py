@@ -18,8 +18,8 @@ from coordination.errors import NotFound
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.records import RunBrief, TodoState, WaitReason
 from coordination.runs.views.records import RunView, TodoView
+from coordination.runs.views.run_events import RunEvent
 from coordination.runs.views.timeline import (
-    RunEvent,
     Timeline,
     Wait,
     Work,

@@ -5,8 +5,8 @@
 * `stream.py` writes, reads, follows and trims the stream.
 
 The Lua step that makes a change writes its event, in `backend/lua/events.lua`, so each change has exactly
-one, however often the step is repeated. A run also has a stream of its own (`runs/views/timeline.py`), which
-ends with the run and contains the changes to ready and dispatched, too.
+one, however often the step is repeated. A run also has a stream of its own (`runs/views/run_events.py`),
+which ends with the run and contains the changes to ready and dispatched, too.
 
 An entry is flat. Its fields `kind`, `subject`, `at` (ms), `run`, `actor`, `repos` (names with spaces between
 them), `title` (text of people or programs: hostile) and `entry` (the same event in the run's own stream) are

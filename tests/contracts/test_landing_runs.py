@@ -17,7 +17,7 @@ from coordination.planner.remaining import Basis, Expected, expected_of
 from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.control.steering import cancel
 from coordination.runs.store import RunStore
-from coordination.runs.views.live import asking
+from coordination.runs.views.todos_in_runs import asking
 from tests.contracts.run_harness import BAD, OK, OneOfSeveral
 from tests.plans import order
 

@@ -16,7 +16,7 @@ from coordination.planner.graph import build
 from coordination.runs.control.steering import refuse_built_on
 from coordination.runs.records import Result, TodoState
 from coordination.runs.retrying.ended import read, refuse_again
-from coordination.runs.views.timeline import ENDED, RunEvent, follow
+from coordination.runs.views.run_events import ENDED, RunEvent, follow
 from tests.contracts.run_harness import BAD, LEASE, Harness
 from tests.contracts.test_retry_steps import retry
 from tests.plans import PLAN, ecosystem, order

@@ -13,7 +13,8 @@ from coordination.charts.pictures import run_svg
 from coordination.errors import NotFound
 from coordination.models import OnFailure
 from coordination.runs.records import Result, TodoState, WaitReason
-from coordination.runs.views.timeline import all_events, timeline
+from coordination.runs.views.run_events import all_events
+from coordination.runs.views.timeline import timeline
 from coordination.settings import Settings
 from tests.contracts.run_harness import BAD, OK, Harness
 

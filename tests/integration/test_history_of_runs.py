@@ -24,8 +24,9 @@ from coordination.history.trends import durations, run_trend, trends
 from coordination.planner.hours import LearnedFrom
 from coordination.runs.attempt_store import Grant
 from coordination.runs.store import RunStore
-from coordination.runs.views.metrics import stream_source
-from coordination.runs.views.timeline import all_events, timeline
+from coordination.runs.views.history_figures import stream_source
+from coordination.runs.views.run_events import all_events
+from coordination.runs.views.timeline import timeline
 from coordination.settings import Settings
 from tests.contracts.run_harness import BAD, OK
 from tests.integration.conftest import submitted
@@ -195,7 +196,7 @@ from coordination.backend.keys import Keys
 from coordination.history.collect import collect
 from coordination.history.store import HistoryStore
 from coordination.history.collect import collect_stream
-from coordination.runs.views.metrics import stream_source
+from coordination.runs.views.history_figures import stream_source
 from coordination.settings import Settings
 url, namespace, database, file = sys.argv[1:]
 redis = Redis.from_url(url, decode_responses=True)

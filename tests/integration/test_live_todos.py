@@ -52,7 +52,7 @@ class Views:
         text = yaml.safe_dump({"coordination": {"plans": plans, "todos": todos}})
         (self.folder / "ecosystem.yaml").write_text(text)
         document = load(self.folder / "ecosystem.yaml")
-        return CoordinationManager(document, executing=lambda: self.live.executing(self.ecosystem_id))
+        return CoordinationManager(document, executing=lambda: self.live.todos.executing(self.ecosystem_id))
 
     def shown(self, **how: Any) -> dict[str, str]:
         """Return todo → its status, `ready` for pending ones that are ready."""
@@ -145,7 +145,7 @@ def test_in_views_of_the_file(
 
 def test_a_view_names_the_run_the_state_the_worker_and_the_wait(run: Harness, views: Views) -> None:
     run.take("A")
-    shown, live = views.todo("A"), views.live.todo("A")
+    shown, live = views.todo("A"), views.live.todos.newest("A")
 
     assert (shown["run_id"], shown["run_state"], shown["worker"]) == (run.run_id, "running", "w")
     assert "does not answer" in shown["run_waits_for"], "the harness announces no worker"
@@ -187,13 +187,13 @@ def test_of_two_runs_the_one_that_executes_the_todo_counts_else_the_newer(run: H
     run.lose("A", cap=0)
     newer.drain()
 
-    a, c = views.live.todo("A"), views.live.todo("C")
+    a, c = views.live.todos.newest("A"), views.live.todos.newest("C")
     assert a
     assert c
     assert (a.run_id, a.state, a.in_hand, c.run_id) == (newer.run_id, "succeeded", False, run.run_id)
     assert a.finished_at is not None
-    assert views.live.executing() == {}
-    assert views.live.todo("D") is None, "no run has it"
+    assert views.live.todos.executing() == {}
+    assert views.live.todos.newest("D") is None, "no run has it"
 
 
 def test_runs_of_another_ecosystem_with_equal_ids_are_not_ours(run: Harness, views: Views) -> None:
@@ -202,7 +202,7 @@ def test_runs_of_another_ecosystem_with_equal_ids_are_not_ours(run: Harness, vie
 
     views.ecosystem_id = "eco-9876543210"
     assert views.shown() == {"A": "ready", "B": "pending", "C": "ready"}
-    assert views.live.todo("A", views.ecosystem_id) is None
+    assert views.live.todos.newest("A", views.ecosystem_id) is None
     views.ecosystem_id = "eco-0123456789"
     assert views.shown() == BUSY
     views.ecosystem_id = ""  # a file without an id: the namespace decides
@@ -215,19 +215,20 @@ def test_a_run_that_is_forgotten_meanwhile_hides_no_question_and_no_other_run(
     asks = submitted(store, {"A": "r1"}, A={"gate": {}})
     asks.drain()
     store.redis.zadd(store.keys.half_undone, {"20260101-000000-gone": 1})
-    assert [(asked.todo, asked.run_id) for asked in views.live.asking()] == [("A", asks.run_id)]
+    assert [(asked.todo, asked.run_id) for asked in views.live.todos.asking()] == [("A", asks.run_id)]
 
     older, newer = submitted(store, {"C": "r3"}), submitted(store, {"C": "r3"})
-    look = Live._newest_with
+    todos = type(views.live.todos)
+    look = todos._newest_with
 
-    def forgotten(self: Live, *of: Any) -> str | None:
+    def forgotten(self: Any, *of: Any) -> str | None:
         found = look(self, *of)
         if found == newer.run_id:
             forget(store, found)
         return found
 
-    monkeypatch.setattr(Live, "_newest_with", forgotten)
-    found = views.live.todo("C")
+    monkeypatch.setattr(todos, "_newest_with", forgotten)
+    found = views.live.todos.newest("C")
     assert found is not None
     assert found.run_id == older.run_id
 

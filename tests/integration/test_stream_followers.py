@@ -14,8 +14,8 @@ from coordination.charts.gantt import gantt_svg
 from coordination.errors import Unreachable, Unusable
 from coordination.messages.bus import MessageBus
 from coordination.runs.store import RunStore
+from coordination.runs.views.run_events import RunEvent, all_events, follow
 from coordination.runs.views.run_view import RunReader
-from coordination.runs.views.timeline import RunEvent, all_events, follow
 from coordination.settings import Settings
 from tests.integration.conftest import submitted
 

@@ -43,7 +43,7 @@ PURE: Mapping[str, str] = {
     "coordination.health": "timetable",
     "coordination.landing": "graph order plan_waves readiness records revert rules ways",
     "coordination.locks": "deadlock",
-    "coordination.runs": "not_committed retry_policy submission.order",
+    "coordination.runs": "not_committed retry_policy submission.order views.levels_and_waves views.timeline",
     "coordination.tracker": "kinds relations",
     "coordination.trust": "envelope orders results rights trust_file",
 }

@@ -16,7 +16,7 @@ from coordination.runs.connection import Connection
 from coordination.runs.control.signing import Subject, sign_operation, subject_of
 from coordination.runs.records import RunStatus, TodoSpec, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.views.live import DecidableTodo, find_runs_of
+from coordination.runs.views.todos_in_runs import RUNS_SEARCHED, DecidableTodo, find_runs_of
 from coordination.text import did_you_mean, listed
 from coordination.trust.orders import OperationKind
 
@@ -51,10 +51,6 @@ def _why_not(todo: str, one: DecidableTodo) -> CoordinationError:
         hint = f"approve it: coord approve {todo} --run {one.run_id}" if one.asks else look
         return UsageError(f"{todo} of run {one.run_id} is not a manual todo: a worker executes it", hint)
     return Conflict(f"{todo} of run {one.run_id} is {one.state}: it cannot be decided yet", look)
-
-
-RUNS_SEARCHED = 100
-"""Number of ended runs that are searched for a todo that no live run has."""
 
 
 @dataclass(frozen=True, kw_only=True)

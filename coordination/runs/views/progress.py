@@ -6,13 +6,11 @@ megabytes. The rules for percent and the expected end are in planner/remaining.p
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
 
-from coordination.frozen import FrozenModel
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.remaining import (
     SIMULATED,
@@ -43,12 +41,6 @@ LONGEST_TEXT = 500
 FOREVER = timedelta(days=36_500)
 TURN = frozenset({WaitReason.REPOSITORY, WaitReason.SLOT, WaitReason.RESOURCE})
 """Waits that end when another todo ends."""
-BY_PRECEDENCE = (
-    TodoState.RUNNING, TodoState.COMPENSATING, TodoState.RETRYING, TodoState.PARKED, TodoState.DISPATCHED,
-    TodoState.READY, TodoState.WAITING, TodoState.COMPENSATION_FAILED, TodoState.FAILED, TodoState.CANCELLED,
-    TodoState.SKIPPED, TodoState.COMPENSATED, TodoState.SUCCEEDED,
-)  # fmt: skip
-"""All states. A level has the first one that occurs in it: that of an open todo, else the worst end."""
 UNFORESEEABLE = {
     WaitReason.PERSON: NoEta.PERSON,
     WaitReason.WORKER: NoEta.WORKER,
@@ -97,16 +89,6 @@ class Moment:
     now_ms: int
     slots: int | None = None
     """Slots of the workers that are there; None: unknown."""
-
-
-class LevelView(FrozenModel):
-    """One level of a run's graph."""
-
-    level: int
-    state: TodoState
-    """The furthest state of its open todos; if all have ended, the worst end."""
-    counts: Mapping[str, int]
-    todos: tuple[str, ...]
 
 
 def ended(run: RunView) -> Progress:
@@ -308,24 +290,6 @@ def _no_eta(
     if left_s is None:
         return NoEta.UNKNOWN, "no todo has an estimate or was executed before, and none has ended yet"
     return None, None
-
-
-def levels_of(run: RunView) -> tuple[LevelView, ...]:
-    """Return the levels of a run's graph, with its todos."""
-    levels: dict[int, list[TodoView]] = {}
-    for todo in run.todos:
-        levels.setdefault(todo.level, []).append(todo)
-    return tuple(_level(level, todos) for level, todos in sorted(levels.items()))
-
-
-def _level(level: int, todos: Sequence[TodoView]) -> LevelView:
-    counts = Counter(todo.state for todo in todos)
-    return LevelView(
-        level=level,
-        state=next(state for state in BY_PRECEDENCE if counts[state]),
-        counts={state: counts[state] for state in TodoState if counts[state]},
-        todos=tuple(todo.id for todo in todos),
-    )
 
 
 def _since(todo: TodoView) -> str:

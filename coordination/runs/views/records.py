@@ -1,4 +1,4 @@
-"""Records of runs as every front end shows them: a run, its todos, its progress, the waves of a landing."""
+"""Records of runs as every front end shows them: a run, its todos, its progress, its levels or waves."""
 
 from __future__ import annotations
 
@@ -155,6 +155,16 @@ class Progress(FrozenModel):
     waiting: tuple[WaitingTodos, ...] = ()
     """Longest waiting first."""
     next: tuple[NextTodo, ...] = ()
+
+
+class LevelView(FrozenModel):
+    """One level of a run's graph."""
+
+    level: int
+    state: TodoState
+    """The furthest state of its open todos; if all have ended, the worst end."""
+    counts: Mapping[str, int]
+    todos: tuple[str, ...]
 
 
 class WaveState(StrEnum):

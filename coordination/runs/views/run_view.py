@@ -28,6 +28,7 @@ from coordination.runs.records import (
     changes_nothing,
 )
 from coordination.runs.run_kinds import is_landing, only_looks
+from coordination.runs.views.levels_and_waves import waves_of
 from coordination.runs.views.records import RunView, TodoView, WaveView
 from coordination.runs.views.run_list import ANY_RUN, ActsOn, RunFilters, last_run, newest
 from coordination.runs.views.todo_view import (
@@ -39,7 +40,6 @@ from coordination.runs.views.todo_view import (
     raw_records_of,
     seconds,
     view_of_todo,
-    waves_of,
 )
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.text import did_you_mean

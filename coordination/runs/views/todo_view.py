@@ -1,9 +1,8 @@
-"""Views of the todos of a run, from their facts, and of the waves of a landing, from its todos."""
+"""Views of the todos of a run, from their facts."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -12,11 +11,9 @@ from typing import Any
 from redis import Redis
 
 from coordination.backend.keys import RunKeys, split_member
-from coordination.planner.remaining import Basis, Expected
 from coordination.runs.not_committed import read
 from coordination.runs.records import Descriptor, TodoState, WaitReason
-from coordination.runs.run_kinds import is_landing
-from coordination.runs.views.records import Source, TodoView, WaveFailure, WaveState, WaveView
+from coordination.runs.views.records import Source, TodoView
 
 UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 
@@ -164,79 +161,3 @@ def _present(fields: Iterable[str], values: Iterable[str | None]) -> Mapping[str
 def in_hand(redis: Redis, keys: RunKeys) -> set[str]:
     """Return the todos that a worker executes or that wait for something; all states are read, in pieces."""
     return {todo for todo, state in redis.hscan_iter(keys.state, count=TODOS_AT_ONCE) if state in IN_HAND}
-
-
-_OF_WAVE = re.compile(r"\.wave-(\d+)\.(.+)$")
-KNOWN = (Basis.ESTIMATED, Basis.LEARNED)
-_BAD = (TodoState.FAILED, TodoState.CANCELLED, TodoState.COMPENSATION_FAILED)
-
-
-def waves_of(
-    plan_id: str, todos: Iterable[TodoView], expected: Mapping[str, str | None], *, ended: bool
-) -> tuple[WaveView, ...]:
-    """Return the waves of a landing run from its todos; empty for any other run. `expected`: todo → its
-    expected duration as it is stored; `ended`: whether the run has ended.
-    """
-    if not is_landing(plan_id):
-        return ()
-    of: dict[int, list[tuple[str, TodoView]]] = {}
-    for todo in todos:
-        if found := _OF_WAVE.search(todo.id):
-            of.setdefault(int(found[1]), []).append((found[2], todo))
-    return tuple(_wave(number, of[number], expected, ended=ended) for number in sorted(of))
-
-
-def _wave(
-    number: int,
-    named: Iterable[tuple[str, TodoView]],
-    expected: Mapping[str, str | None],
-    *,
-    ended: bool,
-) -> WaveView:
-    """Return one wave. `named`: its todos, each with the end of its id: `land.api`, `done`."""
-    named = tuple(named)
-    todos = tuple(todo for _, todo in named)
-    lands = {todo.repo: todo.state for role, todo in named if role.startswith("land.")}
-    checks = [todo.state for role, todo in named if role.startswith(("qa.", "after."))]
-    is_done = ("done", TodoState.SUCCEEDED) in ((role, todo.state) for role, todo in named)
-    state = WaveState.LANDED if is_done else _state(todos, lands)
-    expectations = (Expected.parse(expected.get(todo.id)) for todo in todos)
-    known_s = [
-        expectation.seconds for expectation in expectations if expectation and expectation.source in KNOWN
-    ]
-    ends = [todo.finished_at for todo in todos if todo.finished_at]
-    return WaveView(
-        number=number,
-        state=state,
-        repos=lands,
-        waits_for=next((todo.waits_for for todo in todos if todo.waits_for), None),
-        started_at=min(filter(None, (todo.started_at for todo in todos)), default=None),
-        finished_at=max(ends, default=None) if state not in (WaveState.WAITING, WaveState.RUNNING) else None,
-        checks={one: checks.count(one) for one in dict.fromkeys(checks)},
-        work_s=round(sum(todo.duration_s or 0.0 for todo in todos if todo.state.ended), 3),
-        expected_s=round(sum(known_s), 3) if known_s else None,
-        failures=tuple(WaveFailure(todo=todo.id, error=todo.error) for todo in todos if _failed(todo)),
-        carried_over=tuple(repo for repo, at in lands.items() if at is not TodoState.SUCCEEDED)
-        if ended
-        else (),
-        todos=tuple(todo.id for todo in todos),
-    )
-
-
-def _failed(todo: TodoView) -> bool:
-    return TodoState.FAILED in (todo.state, todo.was) or todo.state is TodoState.COMPENSATION_FAILED
-
-
-def _state(todos: Iterable[TodoView], lands: Mapping[str, TodoState]) -> WaveState:
-    states = [todo.state for todo in todos]
-    if not all(one.ended for one in states):
-        return WaveState.WAITING if set(states) == {TodoState.WAITING} else WaveState.RUNNING
-    if _only(lands.values(), TodoState.COMPENSATED, TodoState.SKIPPED) and TodoState.COMPENSATED in states:
-        return WaveState.REVERTED
-    if any(one in _BAD for one in states) or TodoState.SUCCEEDED in lands.values():
-        return WaveState.FAILED
-    return WaveState.SKIPPED
-
-
-def _only(states: Iterable[TodoState], *known: TodoState) -> bool:
-    return all(one in known for one in states)

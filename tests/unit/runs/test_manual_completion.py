@@ -7,7 +7,7 @@ import pytest
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.runs.control.approvals import run_with_manual_todo
 from coordination.runs.records import RunStatus, TodoState
-from coordination.runs.views.live import DecidableTodo
+from coordination.runs.views.todos_in_runs import DecidableTodo
 
 
 def a_todo(run_id: str, state: TodoState, *, manual: bool = True) -> DecidableTodo:

@@ -7,9 +7,10 @@ import pytest
 from coordination.cli.runs.inspection import as_markdown
 from coordination.errors import Unreadable
 from coordination.runs.records import Descriptor, RunStatus, TodoState, WaitReason
+from coordination.runs.views.levels_and_waves import waves_of
 from coordination.runs.views.records import RunView, TodoView
 from coordination.runs.views.run_view import readable
-from coordination.runs.views.todo_view import iso, view_of_todo, waves_of
+from coordination.runs.views.todo_view import iso, view_of_todo
 
 MINUTE = {"started_at": "2026-01-01T10:00:00+00:00", "finished_at": "2026-01-01T10:01:00+00:00"}
 
