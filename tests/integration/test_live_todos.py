@@ -152,7 +152,7 @@ def test_a_view_names_the_run_the_state_the_worker_and_the_wait(run: Harness, vi
     assert datetime.fromisoformat(shown["since"]).tzinfo
     assert live
     assert (live.run_id, live.run_status, live.state) == (run.run_id, "running", "running")
-    assert (live.attempt, live.worker, live.in_hand, live.since) == (1, "w", True, shown["since"])
+    assert (live.attempt, live.worker, live.since) == (1, "w", shown["since"])
     status = views.manager().get_ecosystem_status()
     assert [todo.id for todo in status.in_progress] == ["A", "C"]
     assert status.counts["todos"] == {"in_progress": 2, "pending": 1}
@@ -190,7 +190,7 @@ def test_of_two_runs_the_one_that_executes_the_todo_counts_else_the_newer(run: H
     a, c = views.live.todos.newest("A"), views.live.todos.newest("C")
     assert a
     assert c
-    assert (a.run_id, a.state, a.in_hand, c.run_id) == (newer.run_id, "succeeded", False, run.run_id)
+    assert (a.run_id, a.state, c.run_id) == (newer.run_id, "succeeded", run.run_id)
     assert a.finished_at is not None
     assert views.live.todos.executing() == {}
     assert views.live.todos.newest("D") is None, "no run has it"

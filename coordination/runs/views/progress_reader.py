@@ -13,13 +13,11 @@ from coordination.planner.remaining import SIMULATED, Expected
 from coordination.planner.schedule import Supply
 from coordination.runs.records import LIVE, Descriptor, RunBrief, TodoState
 from coordination.runs.views.progress import COUNTERS, Moment, RunOutline, ended, only_percent, progress_of
-from coordination.runs.views.records import NoEta, Progress, RunView, TodoView
+from coordination.runs.views.records import NoEta, Progress, RunView
 from coordination.runs.views.run_view import RunReader, readable
-from coordination.runs.views.todo_view import TODOS_AT_ONCE
+from coordination.runs.views.todo_view import BEGUN, TODOS_AT_ONCE
 from coordination.runs.worker_registry import WorkerRegistry
 
-OPEN = frozenset({TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING})
-"""States of the todos that have begun, or that wait for something."""
 RESOURCE = resource("")
 
 
@@ -68,7 +66,7 @@ class ProgressReader:
                 Moment(
                     run=run,
                     states=states,
-                    in_hand=[todo for todo in todos if todo.state in OPEN or _is_undone(todo)],
+                    in_hand=[todo for todo in todos if todo.state in BEGUN],
                     counters=counters,
                     now_ms=now_ms,
                     slots=self._slots(outline),
@@ -143,11 +141,7 @@ def read_all(redis: Redis, keys: Keys, runs: Iterable[RunView]) -> list[RunView]
 
 
 def _in_hand(states: Mapping[str, TodoState]) -> list[str]:
-    return [todo for todo, state in states.items() if state in OPEN]
-
-
-def _is_undone(todo: TodoView) -> bool:
-    return todo.state is TodoState.COMPENSATING
+    return [todo for todo, state in states.items() if state in BEGUN]
 
 
 def _supply(descriptors: Mapping[str, Descriptor], capacities: Mapping[str, str]) -> Supply:

@@ -114,6 +114,9 @@ def _parsed(output: str | None) -> Any:
 
 
 IN_HAND = frozenset({TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED})
+"""States of a todo that a worker executes or that waits for something; it may be a compensation."""
+BEGUN = IN_HAND | {TodoState.RETRYING, TodoState.COMPENSATING}
+"""States in which a todo is shown that has begun, or that waits for something."""
 TODOS_AT_ONCE = 1000
 """Number of todos per reply of Redis."""
 FACTS_OF_UNDOING = (

@@ -15,21 +15,17 @@ from coordination.errors import CoordinationError, NotFound, Unreadable
 from coordination.frozen import FrozenModel
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.views.run_view import DAMAGE, RunReader
-from coordination.runs.views.todo_view import iso
+from coordination.runs.views.todo_view import BEGUN, TODOS_AT_ONCE, iso
 from coordination.runs.worker_registry import WorkerRegistry
 
 RUNS_SEARCHED = 100
 """Number of runs, newest first, that are searched for a todo; all are read at once."""
-BEGUN = frozenset(
-    {TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING, TodoState.COMPENSATING}
-)
 IN_PROGRESS = BEGUN | {TodoState.READY, TodoState.SUCCEEDED}
 """States of a todo in a live run in which it is in progress: the run has executed it, executes it, or begins
 it next. The file says completed only when the run ends.
 """
 FACTS = ("worker", "since", "waits_for")
 """Facts that are read of each todo in hand."""
-AT_ONCE = 1000
 
 
 class LiveTodo(FrozenModel):
@@ -47,11 +43,6 @@ class LiveTodo(FrozenModel):
     finished_at: str | None = None
     waits_for: str | None = None
     error: str | None = None
-
-    @property
-    def in_hand(self) -> bool:
-        """Return whether a worker has it or it waits for something."""
-        return self.state in BEGUN and not self.run_status.ended
 
     @property
     def in_progress(self) -> bool:
@@ -212,8 +203,8 @@ class TodosInRuns:
 
     def _facts_of(self, in_hand: Mapping[str, LiveTodo]) -> Iterator[tuple[str, Mapping[str, str | None]]]:
         todos = list(in_hand.items())
-        for start in range(0, len(todos), AT_ONCE):
-            batch = todos[start : start + AT_ONCE]
+        for start in range(0, len(todos), TODOS_AT_ONCE):
+            batch = todos[start : start + TODOS_AT_ONCE]
             with self._redis.pipeline(transaction=False) as pipeline:
                 for todo, one in batch:
                     pipeline.hmget(self._keys.run(one.run_id).facts, [f"{todo} {fact}" for fact in FACTS])
