@@ -50,7 +50,7 @@ def complete(access: EcosystemAccess, todo: str, hours: float | None = None) -> 
         if not executing:
             return Completed(todo=todo, edited=manager.complete_todo(todo, hours))
         if not any(one.waits for one in executing):
-            raise _conflict(connection, todo, executing[0])
+            raise _conflict(todo, executing[0])
         run_id = approvals.run_with_manual_todo(todo, executing)
         access.authority.check("complete", [manager.get_todo(todo).repo])
         # With hours the file is edited first: the run does not overwrite a todo that is completed there.
@@ -82,11 +82,10 @@ def _connected(access: EcosystemAccess, url: str, todo: str) -> Iterator[Connect
         raise type(error)(error.message, f"{error.hint}; {in_file}") from error
 
 
-def _conflict(connection: Connection, todo: str, one: DecidableTodo) -> Conflict:
+def _conflict(todo: str, one: DecidableTodo) -> Conflict:
     from coordination.runs.records import TodoState
 
     hint = f"wait for it: coord watch {one.run_id}; or end it: coord cancel {one.run_id}"
     if one.state is TodoState.RUNNING:
-        worker = next(t.worker for t in connection.reader.read(one.run_id).todos if t.id == todo)
-        return Conflict(f"{worker} is executing {todo} in run {one.run_id}", hint)
+        return Conflict(f"{one.worker} is executing {todo} in run {one.run_id}", hint)
     return Conflict(f"run {one.run_id} executes {todo}: it is {one.state}", hint)

@@ -100,9 +100,10 @@ class Asked(FrozenModel):
 
 
 MANUAL = "manual"
-WAITING_FACTS = (
-    "gate", "undo", "soak", "waits_for", "since", "approved_by", "rejected_by", "comment", "decided_at",
+DECISION_FACTS = (
+    *FACTS, "gate", "undo", "soak", "approved_by", "rejected_by", "comment", "decided_at",
 )  # fmt: skip
+"""Facts that are read of a todo on which a person may decide."""
 
 
 class TodosInRuns:
@@ -246,7 +247,7 @@ class TodosInRuns:
 
 def find_runs_of(redis: Redis, keys: Keys, todo: str, runs: Iterable[str]) -> list[DecidableTodo]:
     """Return the todo in each run that has it, in the order of `runs`; one round trip."""
-    return [found for _, found in _read_waits(redis, keys, [(run_id, todo) for run_id in runs])]
+    return [found for _, found in _read_decidable(redis, keys, [(run_id, todo) for run_id in runs])]
 
 
 def asking(redis: Redis, keys: Keys) -> list[Asked]:
@@ -269,12 +270,12 @@ def asking(redis: Redis, keys: Keys) -> list[Asked]:
     ]
     return [
         Asked(todo=todo, run_id=one.run_id, waits_for=one.waits_for or "", since=one.since)
-        for todo, one in _read_waits(redis, keys, parked)
+        for todo, one in _read_decidable(redis, keys, parked)
         if one.asks and not one.soak
     ]
 
 
-def _read_waits(
+def _read_decidable(
     redis: Redis, keys: Keys, pairs: Sequence[tuple[str, str]]
 ) -> Iterator[tuple[str, DecidableTodo]]:
     """Yield the todos that exist in their runs. `pairs`: runs and todos."""
@@ -284,13 +285,13 @@ def _read_waits(
             pipeline.hget(own.state, todo)
             pipeline.hget(own.descriptor, todo)
             pipeline.hget(own.meta, "status")
-            pipeline.hmget(own.facts, [f"{todo} {fact}" for fact in WAITING_FACTS])
+            pipeline.hmget(own.facts, [f"{todo} {fact}" for fact in DECISION_FACTS])
         answers = iter(pipeline.execute())
     for (run_id, todo), state, descriptor, status, values in zip(
         pairs, answers, answers, answers, answers, strict=True
     ):
         if state is not None:
-            facts = dict(zip(WAITING_FACTS, values, strict=True))
+            facts = dict(zip(DECISION_FACTS, values, strict=True))
             times = {name: _time(facts[name]) for name in ("since", "decided_at")}
             manual = Descriptor.parse(descriptor).kind == MANUAL
             yield (
