@@ -35,7 +35,7 @@ from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.order import Order
 from coordination.settings import Settings
-from tests.submitting import submit
+from tests.engine import submit
 
 R = TypeVar("R")
 PLAN = "PLAN-001"

@@ -34,7 +34,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.submission.order import Order
 from coordination.runs.views.run_events import follow
 from coordination.settings import Settings
-from tests.submitting import submit
+from tests.engine import submit
 
 REAL_TODOS, REAL_REPOS = 200, 10
 TRUE = ShellAction(type="shell", run="true")

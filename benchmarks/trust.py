@@ -46,7 +46,7 @@ from coordination.settings import Settings
 from coordination.trust.keys import new_key
 from coordination.trust.orders import Audience
 from coordination.trust.trust_file import Principal, TrustedKey, TrustFile
-from tests.submitting import submit
+from tests.engine import submit
 from workers.trust.signed_results import SignedResults
 from workers.trust.worker_trust import WorkerKey, WorkerTrust
 

@@ -14,7 +14,7 @@ from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, Harness
+from tests.engine import BAD, Engine
 from tests.plans import ecosystem, graph, order
 from tests.testbed import git
 from tests.waiting import until
@@ -67,7 +67,7 @@ class Machine:
 
     def run(self, outcome: TodoState | None = TodoState.SUCCEEDED, text: str = "new") -> str:
         """A run of one todo that committed a file, and logged; without an outcome it is live."""
-        run = Harness(self.store)
+        run = Engine(self.store)
         run.submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
         grant = run.take("A")
         worktree = self.worktree(run.run_id)

@@ -16,8 +16,8 @@ from coordination.planner.graph import build
 from coordination.runs.submission.draft import Signing
 from coordination.runs.submission.writes import NO_WRITES, read_change_set, writes_of
 from coordination.settings import Settings
+from tests.engine import submit
 from tests.plans import PLAN, Todos, ecosystem, order
-from tests.submitting import submit
 from tests.testbed import git
 from workers.config import WorkerConfig
 from workers.container import Container

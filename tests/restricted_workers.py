@@ -17,8 +17,8 @@ from coordination.runs.remote_steps.serving import StepServer
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.settings import Settings
+from tests.engine import submit
 from tests.plans import ecosystem, graph, order
-from tests.submitting import submit
 
 TODOS = {"A": "alpha", "B": ("beta", ["A"]), "C": ("gamma", ["B"]), "L": "lone"}
 LEASE = timedelta(seconds=15)

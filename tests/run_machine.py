@@ -26,9 +26,9 @@ from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
+from tests.engine import submit
 from tests.plans import ecosystem, graph, order
 from tests.run_model import ENDS, LIVE, RunModel
-from tests.submitting import submit
 
 LEASE = timedelta(hours=1)
 LOST_CAP = 3

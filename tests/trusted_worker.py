@@ -19,8 +19,8 @@ from coordination.runs.views.records import TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.trust.keys import Signer, new_key
+from tests.engine import submit
 from tests.plans import PLAN, Todos, ecosystem, order
-from tests.submitting import submit
 from workers.container import Container
 from workers.task_result import TaskResult
 

@@ -23,7 +23,7 @@ from coordination.runs.maintenance.rounds import RunRecovery
 from coordination.runs.records import Result, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.order import Order
-from tests.submitting import submit
+from tests.engine import submit
 
 LEASE = timedelta(minutes=10)
 WELL = Result(outcome=TodoState.SUCCEEDED, exit_code=0)

@@ -11,8 +11,8 @@ from coordination.backend.client import Profile, connect
 from coordination.runs.store import RunStore
 from tests.acceptance.gate import Gate
 from tests.agent import agent_of
-from tests.contracts.run_harness import BAD, Harness
 from tests.endpoints import listening, silent
+from tests.engine import BAD, Engine
 from tests.plans import ecosystem, graph, order
 from tests.terminals import on_terminal
 from tests.testbed import PLAN, Testbed
@@ -145,7 +145,7 @@ def test_a_todo_shows_what_a_run_does_with_it_and_nothing_is_started_for_that(de
 
     todos = {"TODO-002": "web"}
     with connect(declared.server.start(), Profile.COMMAND) as client:
-        run = Harness(RunStore(client, "coord"))
+        run = Engine(RunStore(client, "coord"))
         run.submit(graph(todos), ecosystem(todos), order())
         grant = run.take("TODO-002")
         running, as_data = (

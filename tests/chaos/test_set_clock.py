@@ -23,7 +23,7 @@ from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, Harness
+from tests.engine import BAD, Engine
 from tests.plans import ecosystem, graph, order
 from tests.testbed import Testbed
 from tests.waiting import until
@@ -87,8 +87,8 @@ def keeper(url: str, store: RunStore, label: str) -> MaintenanceLeader:
     )
 
 
-def submitted(store: RunStore) -> Harness:
-    run = Harness(store)
+def submitted(store: RunStore) -> Engine:
+    run = Engine(store)
     run.submit(graph({"A": "r1", "B": "r2"}), ecosystem({"A": "r1", "B": "r2"}), order(), SETTINGS)
     return run
 

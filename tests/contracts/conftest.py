@@ -17,7 +17,7 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.locks import LockManager
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.run_harness import Harness
+from tests.engine import Engine
 from tests.waiting import until
 
 CLOCK = ("clock:s", "clock:us")
@@ -30,8 +30,8 @@ def store(redis_url: str) -> Iterator[RunStore]:
 
 
 @pytest.fixture
-def run(store: RunStore) -> Harness:
-    return Harness(store)
+def run(store: RunStore) -> Engine:
+    return Engine(store)
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ from coordination.runs.control.steering import refuse_within_change_set
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import RunDraft, new_run_id
-from tests.contracts.run_harness import OK, Harness
+from tests.engine import OK, Engine
 from tests.plans import PLAN
 
 BEGAN, FIRST, SECOND, MOVED_BASE = ("0" * 40, "1" * 40, "2" * 40, "3" * 40)
 LANDED = Landed(commit=MOVED_BASE, tree_before=BEGAN, method="squash", via="push", at="now", run="L")
 
 
-class Writer(Harness):
+class Writer(Engine):
     """A run of two todos, A in r1 and B in r2 behind it, that writes the change set."""
 
     def start(self, *, redoes: str = "", carried: str = "", **tips: str) -> str:
@@ -70,7 +70,7 @@ def sets(store: RunStore) -> Iterator[ChangeSets]:
 
 
 def land(store: RunStore, sets: ChangeSets) -> None:
-    run = Harness(store).begin({"L": "r1"})
+    run = Engine(store).begin({"L": "r1"})
     grant = run.take("L")
     assert sets.note_landed(grant, PLAN, "r1", LANDED)
     run.settle(grant, OK)
@@ -94,7 +94,7 @@ def done(store: RunStore, tip: str = FIRST, **how: str) -> Writer:
     assert run.start(**how) == "sealed"
     run.commit("A", tip, figures=f"{BEGAN} 1 2 3 4")
     run.commit("B", BEGAN)
-    assert store.status(run.run_id) == "succeeded"
+    assert run.status() == "succeeded"
     return run
 
 
@@ -135,7 +135,7 @@ def test_one_run_at_a_time_writes_and_only_from_the_tip_that_it_knows(store: Run
 
     assert second.start() == "moved", "it was made from an older tip"
     assert second.start(r1=SECOND) == "moved"
-    assert store.status(second.run_id) == "draft", "it has started nothing"
+    assert second.status() == "draft", "it has started nothing"
     assert second.start(r1=FIRST) == "sealed"
     second.commit("A", SECOND, began=FIRST)
 
@@ -158,7 +158,7 @@ def test_a_run_that_changes_nothing_leaves_no_change_set_of_repositories(store: 
     run.start()
     run.settle(run.take("A"), Result(outcome=TodoState.FAILED, exit_code=1, error="broken"))
 
-    assert store.status(run.run_id) == "failed"
+    assert run.status() == "failed"
     assert sets.read(PLAN) is None
     assert sets.list() == ()
 
@@ -204,10 +204,10 @@ def test_a_run_behind_a_landing_begins_anew(store: RunStore, sets: ChangeSets):
     assert read(sets).repos["r1"].runs == (first.run_id,)
 
 
-def test_a_run_without_a_change_set_records_none(run: Harness, store: RunStore):
+def test_a_run_without_a_change_set_records_none(run: Engine, store: RunStore):
     run.begin({"A": "r1"}).drain(lambda _: replace(OK, tip=FIRST, began=BEGAN))
 
-    assert store.status(run.run_id) == "succeeded"
+    assert run.status() == "succeeded"
     assert ChangeSets(store).list() == ()
     assert store.redis.keys(store.keys.changes("*")) == []
 
@@ -234,7 +234,7 @@ def test_only_the_last_run_is_taken_back_and_none_that_has_landed(store: RunStor
 
 def test_a_reverted_landing_is_one_of_the_runs_that_made_it(store: RunStore, sets: ChangeSets):
     first = done(store)
-    grant = Harness(store).begin({"L": "r1"}).take("L")
+    grant = Engine(store).begin({"L": "r1"}).take("L")
     other = replace(grant, fence=grant.fence + 1)
     facts = {"tip": SECOND, "base": MOVED_BASE, "signed": "signed"}
     assert sets.note_landed(grant, PLAN, "r1", LANDED)
@@ -255,7 +255,7 @@ REVERTED = Reverted(commit=MOVED_BASE, by="4" * 40, via="push", at="later", run=
 def test_landing_and_revert_have_one_event_each_that_says_what_was_done(store: RunStore, sets: ChangeSets):
     """The page of the request of a revert is written into the record of the landing: no other landing."""
     done(store)
-    grant = Harness(store).begin({"L": "r1"}).take("L")
+    grant = Engine(store).begin({"L": "r1"}).take("L")
     asked = LANDED.model_copy(update={"revert": "https://f/2"})
     for landed in (LANDED, LANDED, asked):
         assert sets.note_landed(grant, PLAN, "r1", landed)
@@ -283,7 +283,7 @@ def test_landing_and_revert_have_one_event_each_that_says_what_was_done(store: R
 
 def test_a_rollback_that_adds_an_inverse_commit_is_no_revert(store: RunStore, sets: ChangeSets):
     done(store)
-    grant = Harness(store).begin({"L": "r1"}).take("L")
+    grant = Engine(store).begin({"L": "r1"}).take("L")
     assert sets.note_reverted(grant, PLAN, "r1", tip=SECOND, base=BEGAN, signed="")
     assert events_of(store) == []
     assert read(sets).repos["r1"].reverted is None

@@ -19,7 +19,7 @@ from coordination.runs.maintenance.clock import ClockWatch
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, LEASE, Harness
+from tests.engine import BAD, LEASE, Engine
 
 HOUR = timedelta(hours=1)
 SETTINGS = Settings(lease_ttl=LEASE)
@@ -59,22 +59,22 @@ def watch(store: RunStore) -> ClockWatch:
     return made
 
 
-def begin(run: Harness, *todos: str, **more) -> Harness:
+def begin(run: Engine, *todos: str, **more) -> Engine:
     return run.begin({todo: f"r{i}" for i, todo in enumerate(todos)}, more=more)
 
 
-def lost(run: Harness, at_ms: int) -> list[str]:
+def lost(run: Engine, at_ms: int) -> list[str]:
     """The work of a reaper with the leases that have expired by then."""
     return [run.store.lose(r, todo, 3, at_ms).word for r, todo in run.store.expired(at_ms)]
 
 
-def due_in(run: Harness, key: str, todo: str) -> timedelta:
+def due_in(run: Engine, key: str, todo: str) -> timedelta:
     """When the server would have it so, by its clock."""
     score = run.store.redis.zscore(key, f"{run.run_id} {todo}")
-    return timedelta(milliseconds=score - run.store.now_ms())
+    return timedelta(milliseconds=score - run.now_ms())
 
 
-def test_a_step_after_the_look_costs_nobody_a_lease(run: Harness, wall: Wall, watch: ClockWatch):
+def test_a_step_after_the_look_costs_nobody_a_lease(run: Engine, wall: Wall, watch: ClockWatch):
     begin(run, "A").take("A")
     wall.set(HOUR)  # between the look and what follows from it
 
@@ -87,7 +87,7 @@ def test_a_step_after_the_look_costs_nobody_a_lease(run: Harness, wall: Wall, wa
 
 @pytest.mark.parametrize("later", [False, True], ids=["at once", "by who leads later"])
 def test_after_a_step_back_no_lease_lasts_longer_than_one_can(
-    run: Harness, wall: Wall, watch: ClockWatch, later: bool
+    run: Engine, wall: Wall, watch: ClockWatch, later: bool
 ):
     assert [watch.look() for _ in range(3)] == [None] * 3, "no step"
     begin(run, "A").take("A")
@@ -103,10 +103,10 @@ def test_after_a_step_back_no_lease_lasts_longer_than_one_can(
     assert not watch.was_set_back
     assert due_in(run, run.store.keys.leases, "A") <= LEASE
     wall.set(LEASE)
-    assert lost(run, run.store.now_ms()) == ["requeued"]
+    assert lost(run, run.now_ms()) == ["requeued"]
 
 
-def test_after_a_step_back_timers_wait_as_long_as_they_should(run: Harness, wall: Wall, watch: ClockWatch):
+def test_after_a_step_back_timers_wait_as_long_as_they_should(run: Engine, wall: Wall, watch: ClockWatch):
     begin(run, "A", "B", "C", "D", D={"gate": {"timeout": "1d"}})
     run.store.retry(run.take("A"), timedelta(seconds=30), BAD)
     run.store.park(run.take("B"), "a reason", timedelta(seconds=30))
@@ -124,7 +124,7 @@ def test_after_a_step_back_timers_wait_as_long_as_they_should(run: Harness, wall
     assert timedelta(hours=23.9) < due_in(run, timers, "D") <= timedelta(hours=24)
 
 
-def test_several_keepers_that_see_a_step_answer_it_once(run: Harness, wall: Wall, watch: ClockWatch):
+def test_several_keepers_that_see_a_step_answer_it_once(run: Engine, wall: Wall, watch: ClockWatch):
     begin(run, "A", A={"gate": {"timeout": "1d"}})
     other = ClockWatch(run.store, SETTINGS)
     other.look()
@@ -142,7 +142,7 @@ def test_several_keepers_that_see_a_step_answer_it_once(run: Harness, wall: Wall
     assert run.store.redis.hget(run.store.keys.counters, "clock_steps") == "4"
 
 
-def test_a_step_ahead_is_counted_and_moves_nothing(run: Harness, wall: Wall, watch: ClockWatch):
+def test_a_step_ahead_is_counted_and_moves_nothing(run: Engine, wall: Wall, watch: ClockWatch):
     begin(run, "A", A={"gate": {"timeout": "1d"}})
     wall.set(HOUR)
     watch.look()
@@ -152,7 +152,7 @@ def test_a_step_ahead_is_counted_and_moves_nothing(run: Harness, wall: Wall, wat
     assert run.store.redis.hget(run.store.keys.counters, "clock_steps") == "1"
 
 
-def test_after_a_step_back_a_message_that_was_lost_is_sent_again(run: Harness, wall: Wall):
+def test_after_a_step_back_a_message_that_was_lost_is_sent_again(run: Engine, wall: Wall):
     begin(run, "A")
     run.mail.clear()
     assert run.store.resend(run.run_id, timedelta(seconds=5), 10).sends == ()

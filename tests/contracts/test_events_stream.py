@@ -21,7 +21,7 @@ from coordination.events.records import Event, place
 from coordination.events.stream import EventStream
 from coordination.models import Strategy
 from tests.contracts.conftest import CLOCK
-from tests.contracts.run_harness import BAD, Harness
+from tests.engine import BAD, Engine
 from tests.plans import PLAN
 from tests.waiting import until
 
@@ -42,7 +42,7 @@ def kinds(stream: EventStream, subject: str = "") -> list[str]:
     return [event.kind for event in read(stream) if subject in ("", event.subject)]
 
 
-def test_each_change_of_a_run_is_written_once_whatever_is_repeated(run: Harness, stream: EventStream):
+def test_each_change_of_a_run_is_written_once_whatever_is_repeated(run: Engine, stream: EventStream):
     run.begin({"a": "api", "b": ("web", ["a"]), "c": ("web", ["b"])}, strategy=Strategy.LEVELS)
     grant = run.take("a")
     for _ in range(2):
@@ -79,7 +79,7 @@ def test_each_change_of_a_run_is_written_once_whatever_is_repeated(run: Harness,
 
 
 def test_an_event_names_its_entry_in_the_stream_of_the_run(
-    run: Harness, stream: EventStream, client: redis.Redis
+    run: Engine, stream: EventStream, client: redis.Redis
 ):
     run.begin({"a": "api"})
     run.drain()
@@ -94,7 +94,7 @@ def test_an_event_names_its_entry_in_the_stream_of_the_run(
 
 
 def test_a_todo_that_waits_is_told_once_for_a_reason_and_never_for_its_own_slot(
-    run: Harness, stream: EventStream
+    run: Engine, stream: EventStream
 ):
     run.begin({"a": "api", "b": "api"})
     for _ in range(3):
@@ -109,21 +109,21 @@ def test_a_todo_that_waits_is_told_once_for_a_reason_and_never_for_its_own_slot(
     assert (parked.data["reason"], parked.title) == ("worker", "no room on h1")
 
 
-def test_a_milestone_at_a_gate_is_reached_when_a_person_approves_it(run: Harness, stream: EventStream):
+def test_a_milestone_at_a_gate_is_reached_when_a_person_approves_it(run: Engine, stream: EventStream):
     run.begin({"a": "api"}, more={"a": {"gate": True, "action": {"type": "manual"}}})
-    run.follow(run.store.approve(run.run_id, "a", "ann", "fine\nreally"))
+    run.approve("a", "ann", "fine\nreally")
 
     assert kinds(stream, "a") == ["todo.parked", "todo.approved", "todo.settled"]
     approved = next(event for event in read(stream) if event.kind == "todo.approved")
     assert (approved.actor, approved.title) == ("ann", "fine")
 
 
-def test_a_rollback_tells_what_is_undone_and_ends_the_run_again(run: Harness, stream: EventStream):
+def test_a_rollback_tells_what_is_undone_and_ends_the_run_again(run: Engine, stream: EventStream):
     run.begin({"a": "api"}, more={"a": {"compensate": "false"}})
     run.drain()
     run.roll_back()
     run.drain(lambda _: BAD)
-    run.follow(run.store.accept(run.run_id, "a", "ann", "done by hand"))
+    run.accept("a", "ann", "done by hand")
 
     assert kinds(stream)[4:] == [
         "run.rolling_back", "todo.compensating", "todo.settled", "run.ended",
@@ -133,7 +133,7 @@ def test_a_rollback_tells_what_is_undone_and_ends_the_run_again(run: Harness, st
     assert statuses == ["succeeded", "rollback_failed", "rolled_back"]
 
 
-def test_long_and_hostile_text_is_cut_and_kept_as_text(run: Harness, stream: EventStream):
+def test_long_and_hostile_text_is_cut_and_kept_as_text(run: Engine, stream: EventStream):
     text = "\x1b[31m" + "ä" * 500_000
     run.begin({"a": "api"})
     run.settle(run.take("a"), replace(BAD, error=text))
@@ -261,7 +261,7 @@ def test_times_follow_a_clock_that_is_set_back_and_ids_still_grow(
     assert [event.at.timestamp() for event in read(stream)] == [1_800_000_000, 1_700_000_000]
 
 
-def test_a_wrong_type_in_place_of_the_stream_stops_no_run(run: Harness, client: redis.Redis):
+def test_a_wrong_type_in_place_of_the_stream_stops_no_run(run: Engine, client: redis.Redis):
     client.set(KEYS.events.lasting, "x")
     client.set(KEYS.events.requests, "x")
     run.begin({"a": "api"})

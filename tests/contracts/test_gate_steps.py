@@ -15,9 +15,8 @@ from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.settings import Settings
-from tests.contracts.run_harness import Harness
+from tests.engine import Engine, submit_retry
 from tests.plans import PLAN, ecosystem, graph, order
-from tests.submitting import submit_retry
 from tests.waiting import until
 
 ASKS = {"gate": {}}
@@ -33,14 +32,14 @@ def with_milestone(todos: Any, *dependencies: str, **gate: Any) -> Ecosystem:
     return eco.with_coordination(plans=(plan,))
 
 
-def approve(run: Harness, todo: str, who: str = "lena") -> str:
-    word = run.follow(run.store.approve(run.run_id, todo, who, "")).word
+def approve(run: Engine, todo: str, who: str = "lena") -> str:
+    word = run.approve(todo, who, "").word
     run.join()
     return word
 
 
-def reject(run: Harness, todo: str, comment: str = "not yet") -> str:
-    word = run.follow(run.store.reject(run.run_id, todo, "lena", comment)).word
+def reject(run: Engine, todo: str, comment: str = "not yet") -> str:
+    word = run.reject(todo, "lena", comment).word
     run.join()
     return word
 
@@ -52,7 +51,7 @@ def held(store: RunStore) -> list[str]:
 
 
 @BOTH
-def test_a_todo_at_a_gate_holds_nothing_and_needs_one_approval(run: Harness, strategy: Strategy) -> None:
+def test_a_todo_at_a_gate_holds_nothing_and_needs_one_approval(run: Engine, strategy: Strategy) -> None:
     gated = {**ASKS, "resources": ["gpu"], "priority": "critical"}
     run.begin(
         {"A": "r1", "B": "r1"},
@@ -81,7 +80,7 @@ def test_a_todo_at_a_gate_holds_nothing_and_needs_one_approval(run: Harness, str
 
 
 @BOTH
-def test_a_message_that_came_early_is_sent_again_when_approved(run: Harness, strategy: Strategy) -> None:
+def test_a_message_that_came_early_is_sent_again_when_approved(run: Engine, strategy: Strategy) -> None:
     run.begin({"A": "r1", "B": ("r2", ["A"])}, strategy=strategy, more={"A": ASKS, "B": ASKS})
 
     early = [d.todo_id for d in run.mail]
@@ -98,7 +97,7 @@ def test_a_message_that_came_early_is_sent_again_when_approved(run: Harness, str
 
 
 @BOTH
-def test_a_milestone_waits_for_its_approval_between_what_it_ties(run: Harness, strategy: Strategy) -> None:
+def test_a_milestone_waits_for_its_approval_between_what_it_ties(run: Engine, strategy: Strategy) -> None:
     eco = with_milestone({"A": "r1", "B": ("r2", ["M1"])}, "A")
     run.submit(build(eco, PLAN), eco, order(strategy))
 
@@ -125,7 +124,7 @@ def test_a_milestone_waits_for_its_approval_between_what_it_ties(run: Harness, s
     ],
 )
 def test_what_is_rejected_has_failed_and_the_policy_of_the_run_follows(
-    run: Harness, strategy: Strategy, on_failure: OnFailure, rest: dict[str, str], status: str
+    run: Engine, strategy: Strategy, on_failure: OnFailure, rest: dict[str, str], status: str
 ) -> None:
     todos = {"A": "r1", "B": ("r1", ["A"]), "C": "r2"}
     run.begin(todos, strategy=strategy, on_failure=on_failure, more={"A": ASKS})
@@ -138,7 +137,7 @@ def test_what_is_rejected_has_failed_and_the_policy_of_the_run_follows(
 
 
 @pytest.mark.parametrize("approved", [True, False])
-def test_a_rollback_undoes_the_todos_around_a_milestone(run: Harness, approved: bool) -> None:
+def test_a_rollback_undoes_the_todos_around_a_milestone(run: Engine, approved: bool) -> None:
     eco = with_milestone({"A": "r1", "B": ("r2", ["M1"])}, "A")
     run.submit(build(eco, PLAN), eco, order(on_failure=OnFailure.ROLLBACK))
     run.drain()
@@ -158,12 +157,12 @@ def test_a_rollback_undoes_the_todos_around_a_milestone(run: Harness, approved: 
 @pytest.mark.parametrize(("verdict", "state"), [("approve", "succeeded"), ("reject", "failed")])
 @pytest.mark.parametrize("manual", [False, True])
 def test_when_nobody_comes_in_time_the_gate_decides(
-    run: Harness, verdict: str, state: str, manual: bool
+    run: Engine, verdict: str, state: str, manual: bool
 ) -> None:
     gate = {"gate": {"timeout": "20ms", "on_timeout": verdict}}
     run.begin({"A": "r1"}, more={"A": {**gate, "action": {"type": "manual"}} if manual else gate})
 
-    until(lambda: run.store.due(run.store.now_ms()))
+    until(lambda: run.store.due(run.now_ms()))
     run.tick()
     run.drain()
 
@@ -171,15 +170,15 @@ def test_when_nobody_comes_in_time_the_gate_decides(
     assert run.todo("A").error == ("rejected by the timeout of its gate" if verdict == "reject" else None)
 
 
-def test_gates_decide_while_the_run_is_paused_and_their_todos_begin_after_it(run: Harness) -> None:
+def test_gates_decide_while_the_run_is_paused_and_their_todos_begin_after_it(run: Engine) -> None:
     gate = {"gate": {"timeout": "20ms", "on_timeout": "approve"}}
     todos = {"A": "r1", "B": "r2", "C": "r3", "D": ("r3", ["C"]), "E": "r4"}
     run.begin(todos, more={"A": gate, "B": ASKS, "C": ASKS, "E": {"gate": {"timeout": "1h"}}})
     timers = run.store.redis.zrange(run.store.keys.timers, 0, -1)
     assert sorted(timers) == [f"{run.run_id} A", f"{run.run_id} E"], "B and C wait as long as it takes"
-    run.follow(run.store.pause(run.run_id, "test"))
+    run.pause("test")
 
-    until(lambda: run.store.due(run.store.now_ms()))
+    until(lambda: run.store.due(run.now_ms()))
     run.tick()
     assert [approve(run, "B"), approve(run, "E"), reject(run, "C")] == ["approved", "approved", "settled"]
     assert not run.store.redis.zcard(run.store.keys.timers)
@@ -188,21 +187,21 @@ def test_gates_decide_while_the_run_is_paused_and_their_todos_begin_after_it(run
         {"A": "ready", "B": "ready", "C": "failed", "D": "skipped"},
     )
 
-    run.follow(run.store.resume(run.run_id, "test"))
+    run.resume("test")
     assert sorted(run.drain()) == ["A", "B", "E"]
 
 
-def test_where_nothing_waits_for_a_person_nothing_is_decided(run: Harness) -> None:
+def test_where_nothing_waits_for_a_person_nothing_is_decided(run: Engine) -> None:
     run.begin({"A": "r1", "B": ("r1", ["A"]), "C": "r2"}, more={"B": ASKS})
 
     assert [approve(run, todo) for todo in ("A", "B", "C", "nobody")] == ["idle"] * 4
     assert [reject(run, todo) for todo in ("A", "B", "C", "nobody")] == ["idle"] * 4
-    assert run.store.complete(run.run_id, "nobody", "lena").word == "idle"
-    run.follow(run.store.cancel(run.run_id, "test"))
+    assert run.complete("nobody", "lena").word == "idle"
+    run.cancel("test")
     assert approve(run, "B") == "idle"
 
 
-def test_events_tell_who_decided_and_what_was_said(run: Harness) -> None:
+def test_events_tell_who_decided_and_what_was_said(run: Engine) -> None:
     run.begin({"A": "r1", "B": "r2"}, on_failure=OnFailure.CONTINUE, more={"A": ASKS, "B": ASKS})
     approve(run, "A")
     reject(run, "B", "not before Friday")
@@ -215,7 +214,7 @@ def test_events_tell_who_decided_and_what_was_said(run: Harness) -> None:
     assert told == [("A", "lena", ""), ("B", "lena", "not before Friday")]
 
 
-def test_a_retry_asks_again_for_what_it_runs_again_and_for_nothing_else(run: Harness) -> None:
+def test_a_retry_asks_again_for_what_it_runs_again_and_for_nothing_else(run: Engine) -> None:
     eco = with_milestone({"A": "r1", "B": ("r1", ["M1", "A"]), "C": ("r2", ["B"])}, "A")
     todos = tuple(
         t.model_copy(update={"gate": eco.coordination.plans[0].milestones[0].gate})
@@ -240,7 +239,7 @@ def test_a_retry_asks_again_for_what_it_runs_again_and_for_nothing_else(run: Har
     assert run.states()["C"] == "parked"
 
 
-def test_two_milestones_one_after_the_other_need_no_worker(run: Harness) -> None:
+def test_two_milestones_one_after_the_other_need_no_worker(run: Engine) -> None:
     eco = with_milestone({"A": "r1"}, "A")
     first = eco.coordination.plans[0].milestones[0]
     second = first.model_copy(update={"id": "M2", "dependencies": ("M1",)})
@@ -254,7 +253,7 @@ def test_two_milestones_one_after_the_other_need_no_worker(run: Harness) -> None
     assert graph({"A": "r1"}).milestones == ()
 
 
-def test_no_worker_is_missed_for_a_milestone(run: Harness) -> None:
+def test_no_worker_is_missed_for_a_milestone(run: Engine) -> None:
     eco = with_milestone({"A": "r1"}, "A")
     run.submit(build(eco, PLAN), eco, order())
     facts = Checkup(machine=Asker(host="h", version="1", git="2"), runs=(run.view(),))

@@ -18,7 +18,7 @@ from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.control.steering import cancel
 from coordination.runs.store import RunStore
 from coordination.runs.views.todos_in_runs import asking
-from tests.contracts.run_harness import BAD, OK, OneOfSeveral
+from tests.engine import BAD, OK, OneOfSeveral
 from tests.plans import order
 
 TIP = "a" * 40
@@ -119,7 +119,7 @@ def test_what_cannot_be_reverted_stays_visible_and_holds_no_lock(two, store):
     assert store.redis.zrange(store.keys.half_undone, 0, -1) == [first.run_id]
     second.land(landing("P2", "a"))
     second.do("check a", "locks", "land a")
-    first.follow(store.accept(first.run_id, "P1.land.a", "lena", "reverted by hand"))
+    first.accept("P1.land.a", "lena", "reverted by hand")
     first.drain()
     assert first.view().status == "rolled_back"
 
@@ -142,7 +142,7 @@ def test_a_landing_that_needs_an_approval_waits_without_locks(two, store):
     assert first.is_at("locks") == "parked"
     second.land(landing("P2", "a"))
     second.do("check a", "locks", "land a")
-    first.follow(store.approve(first.run_id, "P1.locks", "lena", ""))
+    first.approve("P1.locks", "lena", "")
     first.do("locks", "land a")
     assert first.view().status == "succeeded"
 
@@ -219,7 +219,7 @@ def test_a_wave_gives_its_locks_back_when_it_has_landed_and_soaks_without_any(tw
     first.do("wave-1.check a")
     assert (held(store, first), first.is_at("wave-1.locks")) == (set(), "parked"), "it waits at its gate"
     assert [one.todo for one in asking(store.redis, store.keys)] == ["P1.wave-1.locks"]
-    first.follow(store.approve(first.run_id, "P1.wave-1.locks", "lena", ""))
+    first.approve("P1.wave-1.locks", "lena", "")
     first.do("wave-1.locks")
     assert held(store, first) == {"a"}
     second.land(landing("P2", "a"))
@@ -235,9 +235,9 @@ def test_a_wave_gives_its_locks_back_when_it_has_landed_and_soaks_without_any(tw
     assert (soak.state, soak.wait_reason) == ("parked", "timer")
     assert asking(store.redis, store.keys) == [], "it goes on by itself"
     assert first.is_at("wave-2.check", "b") == "waiting"
-    first.follow(store.approve(first.run_id, "P1.wave-1.soak", "lena", ""))
+    first.approve("P1.wave-1.soak", "lena", "")
     first.do("wave-1.soak", "wave-1.look a", "wave-1.after.check a", "wave-1.done", "wave-2.check b")
-    first.follow(store.approve(first.run_id, "P1.wave-2.locks", "lena", ""))
+    first.approve("P1.wave-2.locks", "lena", "")
     first.do("wave-2.locks")
     assert held(store, first) == {"b"}
 
@@ -302,12 +302,12 @@ def test_a_rejected_gate_begins_no_wave_and_reverts_none(two, store):
         run.land(in_waves(f"P{number}", "a", "b", "c", atomic=atomic, gate=Gate()))
         if atomic is Atomic.WAVE:
             run.do("wave-1.check a")
-        run.follow(store.approve(run.run_id, f"P{number}.wave-1.locks", "lena", ""))
+        run.approve(f"P{number}.wave-1.locks", "lena", "")
         run.do("wave-1.locks", *(["wave-1.check a"] if atomic is Atomic.REPO else []))
         run.do("wave-1.land a", "wave-1.landed", "wave-1.done")
         if atomic is Atomic.WAVE:
             run.do("wave-2.check b")
-        run.follow(store.reject(run.run_id, f"P{number}.wave-2.locks", "lena", "not today"))
+        run.reject(f"P{number}.wave-2.locks", "lena", "not today")
         run.drain()
         assert run.is_at("wave-1.land", "a") == "succeeded"
         assert run.is_at("wave-2.land", "b") == run.is_at("wave-3.land", "c") == "skipped"

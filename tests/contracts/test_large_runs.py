@@ -14,7 +14,7 @@ from coordination.planner.graph import PlanGraph
 from coordination.runs.maintenance.rounds import RunRecovery
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, UNBROKEN, Harness
+from tests.engine import BAD, UNBROKEN, Engine
 from tests.plans import Todos, ecosystem, graph, order
 
 MANY = 1000
@@ -28,7 +28,7 @@ FORK: Todos = {
 ROOTS: Todos = {f"T{i}": f"r{i % 7}" for i in range(MANY)}
 
 
-class Large(Harness):
+class Large(Engine):
     """The remainder is done only where a test says so."""
 
     @property
@@ -106,7 +106,7 @@ def test_a_run_of_many_roots_begins_in_pieces_and_a_cancel_has_precedence(large:
     assert run.left
     running = [grant for grant in (run.next(), run.next()) if grant]
 
-    run.follow(run.store.cancel(run.run_id, "ann"))
+    run.cancel("ann")
     run.settle(running[0])
     assert run.left
     assert not run.drain(), "something was begun after the cancel"
@@ -121,7 +121,7 @@ def test_a_run_of_many_roots_begins_in_pieces_and_a_cancel_has_precedence(large:
 def test_a_success_after_a_cancel_starts_no_todo(large: Large, fork: PlanGraph):
     run = begin(large, fork)
     first = run.take("FIRST")
-    run.follow(run.store.cancel(run.run_id, "ann"))
+    run.cancel("ann")
     assert run.left
     run.mail.clear()
 
@@ -187,13 +187,13 @@ def test_a_todo_that_is_tried_again_or_waits_for_a_person_does_not_begin_after_a
     while run.left:
         run.piece()
     again = run.take("AGAIN")
-    run.follow(run.store.retry(again, UNBROKEN.retry_delay, BAD))
+    run.retry(again, UNBROKEN.retry_delay, BAD)
     assert run.states(["GATED", "AGAIN"]) == {"GATED": "parked", "AGAIN": "retrying"}
 
-    run.follow(run.store.cancel(run.run_id, "ann"))
+    run.cancel("ann")
     assert run.left
-    assert run.store.approve(run.run_id, "GATED", "ben", "").word == "idle"
-    run.follow(run.store.fire(run.run_id, "AGAIN"))
+    assert run.approve("GATED", "ben", "").word == "idle"
+    run.fire("AGAIN")
     run.carry_out()
 
     assert run.counted() == {"cancelled": MANY + 2}

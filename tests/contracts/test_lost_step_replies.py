@@ -16,7 +16,7 @@ from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result
 from coordination.runs.store import RunStore
 from tests.chaos.failpoints.points import steps
-from tests.contracts.run_harness import BAD, OK, Harness
+from tests.engine import BAD, OK, Engine
 
 AT_ONCE = timedelta(0)
 HOUR_MS = 3600 * 1000
@@ -64,29 +64,29 @@ class Unheard(RunStore):
 
 
 @pytest.fixture
-def unheard(store: RunStore) -> Harness:
-    return Harness(Unheard(store.redis, store.keys.namespace))
+def unheard(store: RunStore) -> Engine:
+    return Engine(Unheard(store.redis, store.keys.namespace))
 
 
-def carried_on(run: Harness, result: Callable[[Grant], Result] = lambda _: OK) -> None:
+def carried_on(run: Engine, result: Callable[[Grant], Result] = lambda _: OK) -> None:
     """By messages that the reaper sends, since no answer told of one, and by timers."""
     told: list[str] = []
     while told != (told := events(run)):
         run.drain(result)
-        for run_id, todo_id in run.store.due(run.store.now_ms() + HOUR_MS):
+        for run_id, todo_id in run.store.due(run.now_ms() + HOUR_MS):
             run.follow(run.store.fire(run_id, todo_id))
         run.join()
-        run.follow(run.store.resend(run.run_id, AT_ONCE, 100))
+        run.resend(AT_ONCE, 100)
         run.drain(result)
 
 
-def events(run: Harness, what: str = "") -> list[str]:
+def events(run: Engine, what: str = "") -> list[str]:
     """The todos of these events."""
     return sorted(fields["todo"] for fields in run.events(what))
 
 
 @STRATEGIES
-def test_a_run_ends_right_though_no_step_of_it_was_ever_heard(unheard: Harness, strategy: Strategy):
+def test_a_run_ends_right_though_no_step_of_it_was_ever_heard(unheard: Engine, strategy: Strategy):
     unheard.begin(DIAMOND, strategy=strategy)
 
     carried_on(unheard)
@@ -97,41 +97,41 @@ def test_a_run_ends_right_though_no_step_of_it_was_ever_heard(unheard: Harness, 
 
 
 @STRATEGIES
-def test_retries_leases_and_hand_backs_count_once(unheard: Harness, strategy: Strategy):
+def test_retries_leases_and_hand_backs_count_once(unheard: Engine, strategy: Strategy):
     unheard.begin({"A": "r1"}, strategy=strategy)
     todo = unheard.take("A")
-    unheard.store.checkpoint(todo, '{"n": 1}')
+    unheard.checkpoint(todo, '{"n": 1}')
     assert unheard.store.note_change(todo, "NONE", "r1", landed="{}").word == "gone"
-    unheard.follow(unheard.store.retry(todo, timedelta(milliseconds=1), BAD))
+    unheard.retry(todo, timedelta(milliseconds=1), BAD)
     carried_on(unheard)
     assert (unheard.facts()["A tries"], events(unheard, "todo.retrying")) == ("1", ["A"])
 
     unheard.begin({"A": "r1"}, strategy=strategy)
     todo = unheard.take("A")
-    unheard.follow(unheard.store.park(todo, "somebody", AT_ONCE))
-    unheard.follow(unheard.store.fire(unheard.run_id, "A"))
-    unheard.follow(unheard.store.resend(unheard.run_id, AT_ONCE, 1))
-    unheard.follow(unheard.store.hand_back(unheard.take("A")))
-    unheard.follow(unheard.store.resend(unheard.run_id, AT_ONCE, 1))
+    unheard.park(todo, "somebody", AT_ONCE)
+    unheard.fire("A")
+    unheard.resend(AT_ONCE, 1)
+    unheard.hand_back(unheard.take("A"))
+    unheard.resend(AT_ONCE, 1)
     unheard.take("A")
     unheard.lose("A")
-    unheard.follow(unheard.store.park_unserved(unheard.run_id, [("r1", "h1")]))
+    unheard.park_unserved([("r1", "h1")])
     carried_on(unheard)
 
     assert (unheard.facts()["A handed_back"], unheard.facts()["A lost"]) == ("1", "1")
     assert unheard.view().status == "succeeded"
 
 
-def test_what_people_ask_for_is_done_once(unheard: Harness):
+def test_what_people_ask_for_is_done_once(unheard: Engine):
     gated = {"B": {"gate": True}, "C": {"gate": True}, "D": {"action": {"type": "manual"}}}
     unheard.begin({**DIAMOND, "D": ("r1", ["B"])}, more=gated)
-    unheard.follow(unheard.store.pause(unheard.run_id, "ann"))
-    unheard.follow(unheard.store.resume(unheard.run_id, "ann"))
+    unheard.pause("ann")
+    unheard.resume("ann")
     carried_on(unheard)
-    unheard.follow(unheard.store.approve(unheard.run_id, "B", "ann", "go on"))
-    unheard.follow(unheard.store.reject(unheard.run_id, "C", "ann", "no"))
+    unheard.approve("B", "ann", "go on")
+    unheard.reject("C", "ann", "no")
     carried_on(unheard)
-    unheard.follow(unheard.store.complete(unheard.run_id, "D", "ann"))
+    unheard.complete("D", "ann")
 
     assert unheard.states() == {"A": "succeeded", "B": "succeeded", "C": "failed", "D": "succeeded"}
     for what in ("run.paused", "run.resumed", "todo.rejected"):
@@ -139,10 +139,10 @@ def test_what_people_ask_for_is_done_once(unheard: Harness):
     assert events(unheard, "todo.approved") == ["B", "D"]
 
 
-def test_a_cancel_is_done_once(unheard: Harness):
+def test_a_cancel_is_done_once(unheard: Engine):
     unheard.begin(DIAMOND)
     running = unheard.take("A")
-    unheard.follow(unheard.store.cancel(unheard.run_id, "ann"))
+    unheard.cancel("ann")
     unheard.settle(running, Result(outcome="cancelled"))  # type: ignore[arg-type]
 
     assert unheard.view().status == "cancelled"
@@ -150,19 +150,19 @@ def test_a_cancel_is_done_once(unheard: Harness):
 
 
 @STRATEGIES
-def test_a_rollback_is_done_once_and_ends(unheard: Harness, strategy: Strategy):
+def test_a_rollback_is_done_once_and_ends(unheard: Engine, strategy: Strategy):
     unheard.begin(DIAMOND, strategy=strategy, on_failure=OnFailure.ROLLBACK)
     carried_on(unheard)
     unheard.roll_back()
     carried_on(unheard, lambda grant: BAD if grant.todo_id == "A" else OK)
     assert unheard.view().status == "rollback_failed"
-    unheard.follow(unheard.store.accept(unheard.run_id, "A", "ann", "it may stay"))
+    unheard.accept("A", "ann", "it may stay")
 
     assert unheard.view().status == "rolled_back"
     assert events(unheard, "todo.compensated") == ["A", "B", "C", "D"]
 
 
-def test_each_step_of_a_run_is_asked_for_twice_here(unheard: Harness):
+def test_each_step_of_a_run_is_asked_for_twice_here(unheard: Engine):
     """Run the other tests, whatever was run before."""
     asked.clear()
     for test, *how in (

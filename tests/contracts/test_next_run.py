@@ -24,9 +24,8 @@ from coordination.runs.store import RunStore
 from coordination.runs.submission.refusals import bases
 from coordination.runs.submission.writes import Writes, change_set_of, read_change_set, seal_of, writes_of
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, UNBROKEN, Harness
+from tests.engine import BAD, UNBROKEN, Engine, submit, submit_retry
 from tests.plans import PLAN, Todos, ecosystem, order
-from tests.submitting import submit, submit_retry
 
 BASE = "0" * 40
 DONE = {"status": "completed"}
@@ -41,7 +40,7 @@ def outcome(grant: Grant) -> Result:
     )  # fmt: skip
 
 
-class Runs(Harness):
+class Runs(Engine):
     """Runs of one change set, one after the other."""
 
     def start(self, todos: Todos = TODOS, **more: Mapping[str, Any]) -> str:
@@ -222,8 +221,8 @@ def test_a_repository_that_has_landed_is_begun_anew_and_an_output_without_a_comm
     first = runs.run_id
     runs.start(todos, A=DONE, N=DONE)
     assert [handed.output for handed in runs.store.handed_over(runs.run_id, ["A", "N"]).todos] == ["A", "N"]
-    assert tips_of(runs.store.brief(runs.run_id)) == {"r1": f"A-{first}", "r2": BASE}
-    runs.follow(runs.store.cancel(runs.run_id, "test"))
+    assert tips_of(runs.brief()) == {"r1": f"A-{first}", "r2": BASE}
+    runs.cancel("test")
 
     land(runs)
     runs.mail.clear()

@@ -18,45 +18,42 @@ from coordination.runs.views.records import NoEta, Progress
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, OK, Harness
-from tests.submitting import submit_retry
+from tests.engine import BAD, OK, Engine, submit_retry
 
 HOURS = {"A": {"estimated_hours": 1}, "B": {"estimated_hours": 2}, "C": {"estimated_hours": 1}}
 TODOS = {"A": "api", "B": ("api", ["A"]), "C": ("web", ["A"])}
 
 
-def serve(harness: Harness, jobs: int) -> None:
+def serve(engine: Engine, jobs: int) -> None:
     """One worker, which serves all repositories."""
     repos = ("api", "web", "r1", "r2", "r3", "r4")
     worker = Worker(id="w", host="h1", pid=1, version="1", repos=repos, jobs=jobs)
-    WorkerRegistry(harness.store.redis, harness.store.keys).say(
-        worker, harness.store.now_ms(), timedelta(minutes=5)
-    )
+    WorkerRegistry(engine.store.redis, engine.store.keys).say(worker, engine.now_ms(), timedelta(minutes=5))
 
 
 @pytest.fixture(autouse=True)
-def worker(run: Harness) -> None:
+def worker(run: Engine) -> None:
     serve(run, jobs=8)
 
 
-def progress(harness: Harness) -> Progress:
-    return ProgressReader(harness.store.redis, harness.store.keys, harness.run_id).read()
+def progress(engine: Engine) -> Progress:
+    return ProgressReader(engine.store.redis, engine.store.keys, engine.run_id).read()
 
 
-def in_list(harness: Harness, at_most: int | None = None) -> Progress:
-    store = harness.store
+def in_list(engine: Engine, at_most: int | None = None) -> Progress:
+    store = engine.store
     if at_most is not None:
-        return ProgressReader(store.redis, store.keys, harness.run_id).read(at_most=at_most)
+        return ProgressReader(store.redis, store.keys, engine.run_id).read(at_most=at_most)
     runs = read_all(store.redis, store.keys, RunReader(store.redis, store.keys).list())
-    found = next(run.progress for run in runs if run.run_id == harness.run_id)
+    found = next(run.progress for run in runs if run.run_id == engine.run_id)
     assert found is not None
     return found
 
 
-def began(harness: Harness, todo: str, ago: timedelta) -> None:
+def began(engine: Engine, todo: str, ago: timedelta) -> None:
     """Set the start of a running todo back."""
-    at_ms = harness.store.now_ms() - round(ago.total_seconds() * 1000)
-    harness.store.redis.hset(harness.store.keys.run(harness.run_id).facts, f"{todo} started_at", at_ms)
+    at_ms = engine.now_ms() - round(ago.total_seconds() * 1000)
+    engine.store.redis.hset(engine.store.keys.run(engine.run_id).facts, f"{todo} started_at", at_ms)
 
 
 def left(found: Progress) -> timedelta:
@@ -65,11 +62,11 @@ def left(found: Progress) -> timedelta:
     return datetime.fromisoformat(found.eta) - datetime.fromisoformat(found.at)
 
 
-def begin(harness: Harness, todos: Mapping[str, object] = TODOS, **more: object) -> None:
-    harness.begin(todos, more={**HOURS, **more})  # type: ignore[arg-type]
+def begin(engine: Engine, todos: Mapping[str, object] = TODOS, **more: object) -> None:
+    engine.begin(todos, more={**HOURS, **more})  # type: ignore[arg-type]
 
 
-def test_percent_and_end_follow_the_expected_durations(run: Harness):
+def test_percent_and_end_follow_the_expected_durations(run: Engine):
     begin(run)
 
     before = progress(run)
@@ -90,7 +87,7 @@ def test_percent_and_end_follow_the_expected_durations(run: Harness):
     assert [(todo.id, todo.after) for todo in half.next] == [("B", ("A",)), ("C", ("A",))]
 
 
-def test_the_end_is_corrected_by_what_has_happened(run: Harness):
+def test_the_end_is_corrected_by_what_has_happened(run: Engine):
     """Estimates say hours, and the first todo takes 36 seconds: a hundredth."""
     begin(run)
     grant = run.take("A")
@@ -103,7 +100,7 @@ def test_the_end_is_corrected_by_what_has_happened(run: Harness):
     assert left(found) / timedelta(seconds=72) == pytest.approx(1, abs=0.05)
 
 
-def test_an_attempt_that_is_lost_moves_nothing_that_has_ended(run: Harness):
+def test_an_attempt_that_is_lost_moves_nothing_that_has_ended(run: Engine):
     begin(run)
     run.settle(run.take("A"))
     run.take("B")
@@ -115,7 +112,7 @@ def test_an_attempt_that_is_lost_moves_nothing_that_has_ended(run: Harness):
     assert (during.percent, lost.percent) == (50.0, 25.0)
 
 
-def test_two_readers_see_the_same_and_only_one_that_comes_later_sees_less(run: Harness):
+def test_two_readers_see_the_same_and_only_one_that_comes_later_sees_less(run: Engine):
     def reader() -> ProgressReader:
         return ProgressReader(run.store.redis, run.store.keys, run.run_id)
 
@@ -135,7 +132,7 @@ def test_two_readers_see_the_same_and_only_one_that_comes_later_sees_less(run: H
     assert {one.read().percent for one in (first, second, reader())} == {0.0}
 
 
-def test_the_end_of_a_large_run_is_at_least_what_is_shown(run: Harness, monkeypatch: pytest.MonkeyPatch):
+def test_the_end_of_a_large_run_is_at_least_what_is_shown(run: Engine, monkeypatch: pytest.MonkeyPatch):
     begin(run)
     exact = progress(run)
     for module in ("planner.remaining", "runs.views.progress"):
@@ -149,7 +146,7 @@ def test_the_end_of_a_large_run_is_at_least_what_is_shown(run: Harness, monkeypa
     assert next(progress_lines(bound)).endswith("or later")
 
 
-def test_a_run_that_has_ended_is_at_100_and_not_before(run: Harness):
+def test_a_run_that_has_ended_is_at_100_and_not_before(run: Engine):
     begin(run, {"A": "api"})
     grant = run.take("A")
     began(run, "A", timedelta(days=400))
@@ -163,7 +160,7 @@ def test_a_run_that_has_ended_is_at_100_and_not_before(run: Harness):
     assert run.view().status is RunStatus.SUCCEEDED
 
 
-def test_a_run_without_any_estimate_has_an_end_once_a_todo_has_ended(run: Harness):
+def test_a_run_without_any_estimate_has_an_end_once_a_todo_has_ended(run: Engine):
     run.begin({"A": "api", "B": ("api", ["A"]), "C": ("api", ["B"])})
     unknown = progress(run)
     grant = run.take("A")
@@ -176,12 +173,12 @@ def test_a_run_without_any_estimate_has_an_end_once_a_todo_has_ended(run: Harnes
     assert left(known).total_seconds() == pytest.approx(60, abs=2)
 
 
-def test_a_pause_and_a_gate_leave_the_time_that_the_rest_takes(run: Harness):
+def test_a_pause_and_a_gate_leave_the_time_that_the_rest_takes(run: Engine):
     begin(run, C={"estimated_hours": 1, "gate": {}})
     ahead = progress(run)
     run.settle(run.take("A"))
     gate = progress(run)
-    run.follow(run.store.pause(run.run_id, "ann"))
+    run.pause("ann")
     paused = progress(run)
 
     assert (ahead.approvals, ahead.no_eta) == (1, None)
@@ -194,7 +191,7 @@ def test_a_pause_and_a_gate_leave_the_time_that_the_rest_takes(run: Harness):
     assert (paused.no_eta, paused.percent) == (NoEta.PAUSED, 25.0)
 
 
-def test_a_rollback_counts_the_todos_that_are_undone(run: Harness):
+def test_a_rollback_counts_the_todos_that_are_undone(run: Engine):
     begin(run, {"A": "api", "B": ("api", ["A"])}, A={"compensate": "true"}, B={"compensate": "true"})
     run.drain()
     run.roll_back()
@@ -208,7 +205,7 @@ def test_a_rollback_counts_the_todos_that_are_undone(run: Harness):
     assert progress(run).percent == 100.0
 
 
-def test_a_retry_counts_only_what_it_does_again(run: Harness):
+def test_a_retry_counts_only_what_it_does_again(run: Engine):
     begin(run, {"A": "api", "B": ("api", ["A"])})
     run.drain(lambda grant: BAD if grant.todo_id == "B" else OK)
     ended = read(run.store, run.run_id)
@@ -221,7 +218,7 @@ def test_a_retry_counts_only_what_it_does_again(run: Harness):
 
 
 @pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
-def test_the_next_todos_are_named_by_urgency(run: Harness, strategy: Strategy):
+def test_the_next_todos_are_named_by_urgency(run: Engine, strategy: Strategy):
     todos = {"A": "api", "LONG": ("api", ["A"]), "SHORT": ("web", ["A"]), "BESIDE": "web"}
     run.begin(
         todos,
@@ -237,7 +234,7 @@ def test_the_next_todos_are_named_by_urgency(run: Harness, strategy: Strategy):
     assert found.next[0].after == (("A",) if strategy is Strategy.DATAFLOW else ("A", "BESIDE"))
 
 
-def test_the_slots_of_the_workers_limit_the_rest(run: Harness):
+def test_the_slots_of_the_workers_limit_the_rest(run: Engine):
     todos = {name: f"r{i}" for i, name in enumerate(("A", "B", "C", "D"), 1)}
     run.begin(todos, more={name: {"estimated_hours": 1} for name in todos})
     wide = left(progress(run))
@@ -246,7 +243,7 @@ def test_the_slots_of_the_workers_limit_the_rest(run: Harness):
     assert left(progress(run)) / wide == pytest.approx(2, abs=0.01)
 
 
-def test_a_list_tells_the_same_and_of_a_large_run_the_percentage(run: Harness):
+def test_a_list_tells_the_same_and_of_a_large_run_the_percentage(run: Engine):
     begin(run)
     run.settle(run.take("A"))
 
@@ -260,7 +257,7 @@ def test_a_list_tells_the_same_and_of_a_large_run_the_percentage(run: Harness):
 @pytest.mark.parametrize(
     "rubbish", ["", "x", "-5 estimated", "9" * 40 + " estimated", "1 nonsense", "5 estimated\n"]
 )
-def test_rubbish_in_the_expectations_hides_no_run(run: Harness, rubbish: str):
+def test_rubbish_in_the_expectations_hides_no_run(run: Engine, rubbish: str):
     begin(run)
     redis, keys = run.store.redis, run.store.keys.run(run.run_id)
     redis.hset(keys.facts, "B expected", rubbish)
@@ -272,7 +269,7 @@ def test_rubbish_in_the_expectations_hides_no_run(run: Harness, rubbish: str):
     assert progress(run).percent == 100.0
 
 
-def test_a_damaged_run_is_named_as_such(run: Harness):
+def test_a_damaged_run_is_named_as_such(run: Engine):
     begin(run)
     run.store.redis.hset(run.store.keys.run(run.run_id).descriptor, "B", "rubbish")
 

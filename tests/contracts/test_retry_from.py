@@ -14,8 +14,8 @@ from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, RunBrief, TodoState
 from coordination.runs.retrying.ended import EndedRun
 from coordination.runs.retrying.retry_plan import select_reruns
-from tests.contracts.run_harness import BAD, OK, Harness
 from tests.contracts.test_retry_steps import left, retry
+from tests.engine import BAD, OK, Engine
 from tests.plans import PLAN, ecosystem, order
 
 TODOS = {
@@ -25,13 +25,13 @@ TODOS = {
 """In r1 and r2 also C stands on B, and Y on X, by nothing but their commits."""
 
 
-def done(run: Harness, failing: Collection[str] = (), todos: object = TODOS) -> None:
+def done(run: Engine, failing: Collection[str] = (), todos: object = TODOS) -> None:
     """Each todo leaves the commit that is its name, on the one before it in its repository."""
     run.begin(todos)  # type: ignore[arg-type]
     drain(run, failing)
 
 
-def drain(run: Harness, failing: Collection[str] = ()) -> list[str]:
+def drain(run: Engine, failing: Collection[str] = ()) -> list[str]:
     def result(grant: Grant) -> Result:
         if grant.todo_id in failing:
             return BAD
@@ -56,7 +56,7 @@ def drain(run: Harness, failing: Collection[str] = ()) -> list[str]:
         ("P Y", "P Y", {"r1": "c", "r2": "x", "r3": "z", "r4": "base-r4"}),
     ],
 )
-def test_what_stands_on_it_is_done_again_too(run: Harness, start: str, again: str, tips: dict[str, str]):
+def test_what_stands_on_it_is_done_again_too(run: Engine, start: str, again: str, tips: dict[str, str]):
     done(run)
     first, outputs = run.run_id, run.store.redis.hgetall(run.store.keys.run(run.run_id).output)
     found = retry(run, start=start.split())
@@ -72,7 +72,7 @@ def test_what_stands_on_it_is_done_again_too(run: Harness, start: str, again: st
     assert run.view().status == "succeeded"
 
 
-def test_the_unfinished_todos_of_a_failed_run_run_as_well(run: Harness):
+def test_the_unfinished_todos_of_a_failed_run_run_as_well(run: Engine):
     done(run, ["X"])
     assert run.states(["X", "Y", "Z"]) == {"X": "failed", "Y": "succeeded", "Z": "skipped"}
     found = retry(run, start=["C"])
@@ -88,7 +88,7 @@ def set_back(brief: RunBrief) -> dict[str, str]:
     return {repo: start.set_back for repo, start in brief.lineage.repos.items() if start.set_back}
 
 
-def test_what_an_earlier_run_did_is_set_back_too_and_its_branches_count_no_more(run: Harness):
+def test_what_an_earlier_run_did_is_set_back_too_and_its_branches_count_no_more(run: Engine):
     done(run, ["X"])
     first = run.run_id
     retry(run)
@@ -98,30 +98,30 @@ def test_what_an_earlier_run_did_is_set_back_too_and_its_branches_count_no_more(
 
     assert set(found.again) == {"B", "C", "X", "Y", "Z"}
     assert found.tips == {"r1": "a", "r2": "base-r2", "r3": "base-r3", "r4": "p"}
-    brief = run.store.brief(run.run_id)
+    brief = run.brief()
     assert brief.lineage.takes_up == (second, first)
     assert set_back(brief) == dict.fromkeys(("r1", "r2", "r3"), second)
 
-    run.follow(run.store.cancel(run.run_id, "test"))
+    run.cancel("test")
     third = run.run_id
     retry(run)
-    again = run.store.brief(run.run_id)
+    again = run.brief()
     assert (again.lineage.takes_up, set_back(again)) == ((third, second, first), set_back(brief))
 
 
-def test_what_a_todo_that_succeeded_had_written_on_its_way_is_not_gone_on_from(run: Harness):
+def test_what_a_todo_that_succeeded_had_written_on_its_way_is_not_gone_on_from(run: Engine):
     todos = {"A": "r1", "B": "r2"}
     run.begin(todos)
     for name, result in (("A", Result(outcome=TodoState.SUCCEEDED, exit_code=0)), ("B", BAD)):
         grant = run.take(name)
-        run.store.checkpoint(grant, f'"{name}"')
+        run.checkpoint(grant, f'"{name}"')
         run.settle(grant, result)
     retry(run, start=["A"])
 
     assert [run.take(name).checkpoint for name in "AB"] == ["", '"B"']
 
 
-def test_a_host_that_is_gone_takes_more_along_or_less(run: Harness):
+def test_a_host_that_is_gone_takes_more_along_or_less(run: Engine):
     done(run)
     bundles = run.store.keys.run(run.run_id).bundle
     run.store.redis.hset(
@@ -146,7 +146,7 @@ def test_a_host_that_is_gone_takes_more_along_or_less(run: Harness):
     ],
 )  # fmt: skip
 def test_from_where_nothing_can_begin_is_refused(
-    run: Harness, start: str, kind: type[UsageError], words: str, hint: str
+    run: Engine, start: str, kind: type[UsageError], words: str, hint: str
 ):
     file = ecosystem(TODOS | {"O": ("r5", ["ISSUE-001"])})
     issue = Issue.model_validate({"id": "ISSUE-001", "title": "open", "status": "pending"})
@@ -161,7 +161,7 @@ def test_from_where_nothing_can_begin_is_refused(
 
 
 @pytest.mark.parametrize("hindered", [False, True])
-def test_what_a_restore_undid_is_taken_back_in_the_order_in_which_it_was_done(run: Harness, hindered: bool):
+def test_what_a_restore_undid_is_taken_back_in_the_order_in_which_it_was_done(run: Engine, hindered: bool):
     """Compensations are claimed in reverse, and again where one fails or its worker is lost."""
     chain = {"A": "r1", **{b: ("r1", [a]) for a, b in pairwise("ABCDEF")}}
     chain |= {"X": ("r2", ["B"]), "Y": ("r2", ["X"])}

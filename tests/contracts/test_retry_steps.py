@@ -19,15 +19,14 @@ from coordination.runs.store import RunStore
 from coordination.runs.submission.structure import graph_hash, refuse_changed
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, Harness
+from tests.engine import BAD, Engine, submit_retry
 from tests.plans import PLAN, Todos, ecosystem, order
-from tests.submitting import submit_retry
 
 TODOS = {"A": "r1", "B": ("r1", ["A"]), "C": ("r2", ["B"]), "D": ("r3", ["A"]), "E": ("r2", ["C", "D"])}
 STRATEGIES = pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
 
 
-def ended(run: Harness, failing: str, todos: Any = TODOS, **how: Any) -> str:
+def ended(run: Engine, failing: str, todos: Any = TODOS, **how: Any) -> str:
     """A run in which `failing` failed; the others handed on their name and the commit `<name>-1`."""
     run.begin(todos, **how).drain(lambda grant: outcome(grant, failing))
     return run.run_id
@@ -46,8 +45,8 @@ def left(store: RunStore, run_id: str, file: Ecosystem | None = None, **which: A
     return plan_retry_of(old, file, Settings(), carried=restorable(store, old), **which)
 
 
-def retry(run: Harness, file: Ecosystem | None = None, **how: Any) -> RetryPlan:
-    """The harness goes on with the new run."""
+def retry(run: Engine, file: Ecosystem | None = None, **how: Any) -> RetryPlan:
+    """The engine goes on with the new run."""
     which = {name: how.pop(name) for name in ("without", "start", "as_it_was") if name in how}
     found = left(run.store, run.run_id, file, **which)
     how = {"on_failure": None, "max_parallel": None, **how}
@@ -57,7 +56,7 @@ def retry(run: Harness, file: Ecosystem | None = None, **how: Any) -> RetryPlan:
 
 
 @STRATEGIES
-def test_failed_todos_and_their_dependents_run_and_the_rest_is_carried_over(run: Harness, strategy: Strategy):
+def test_failed_todos_and_their_dependents_run_and_the_rest_is_carried_over(run: Engine, strategy: Strategy):
     first = ended(run, "B", strategy=strategy)
     before = {t.id: t for t in run.view().todos}
     assert run.states() == {"A": "succeeded", "B": "failed", "C": "skipped", "D": "succeeded", "E": "skipped"}
@@ -93,7 +92,7 @@ def test_failed_todos_and_their_dependents_run_and_the_rest_is_carried_over(run:
 
 
 @STRATEGIES
-def test_a_retry_is_retried_and_what_was_done_says_in_which_run(run: Harness, strategy: Strategy):
+def test_a_retry_is_retried_and_what_was_done_says_in_which_run(run: Engine, strategy: Strategy):
     first = ended(run, "B", strategy=strategy)
     retry(run)
     second = run.run_id
@@ -102,16 +101,16 @@ def test_a_retry_is_retried_and_what_was_done_says_in_which_run(run: Harness, st
 
     assert run.drain() == ["C", "E"]
     view = run.view()
-    assert run.store.brief(run.run_id).lineage.takes_up == (second, first)
+    assert run.brief().lineage.takes_up == (second, first)
     assert {t.id: t.run for t in view.todos} == {"A": first, "B": second, "C": None, "D": first, "E": None}
     assert view.status == "succeeded"
 
 
-def test_after_a_halt_or_a_cancel_all_that_did_not_succeed_runs(run: Harness):
+def test_after_a_halt_or_a_cancel_all_that_did_not_succeed_runs(run: Engine):
     ended(run, "B", on_failure=OnFailure.HALT, max_parallel=1)
     retry(run)
     run.settle(run.take("B"))
-    run.follow(run.store.cancel(run.run_id, "test"))
+    run.cancel("test")
     done = {t.id for t in run.view().todos if t.state == "succeeded"}
     retry(run)
 
@@ -119,7 +118,7 @@ def test_after_a_halt_or_a_cancel_all_that_did_not_succeed_runs(run: Harness):
     assert sorted(run.drain()) == ["C", "D", "E"]
 
 
-def test_what_is_blocked_from_outside_of_the_plan_stays_as_it_is(run: Harness):
+def test_what_is_blocked_from_outside_of_the_plan_stays_as_it_is(run: Engine):
     file = ecosystem({"A": "r1", "B": ("r2", ["ISSUE-001"])})
     issue = Issue.model_validate({"id": "ISSUE-001", "title": "open", "status": "pending"})
     file = file.model_copy(update={"coordination": file.coordination.model_copy(update={"issues": (issue,)})})
@@ -133,7 +132,7 @@ def test_what_is_blocked_from_outside_of_the_plan_stays_as_it_is(run: Harness):
     assert run.view().counts == {"succeeded": 1, "skipped": 1}
 
 
-def test_what_is_done_again_follows_the_file_of_now(run: Harness):
+def test_what_is_done_again_follows_the_file_of_now(run: Engine):
     ended(run, "B")
     mended = ecosystem(TODOS, B={"action": "make it right", "timeout": "90s", "env": {"X": "1"}})
     (plan,) = mended.coordination.plans
@@ -145,7 +144,7 @@ def test_what_is_done_again_follows_the_file_of_now(run: Harness):
     assert spec.timeout.total_seconds() == 90
 
 
-def test_what_was_completed_by_hand_is_done(run: Harness):
+def test_what_was_completed_by_hand_is_done(run: Engine):
     ended(run, "B")
     found = retry(run, ecosystem(TODOS, B={"status": "completed"}))
 
@@ -167,7 +166,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize(("fields", "words", "hint"), REFUSED.values(), ids=REFUSED)
 def test_a_file_that_no_longer_fits_the_run_is_refused(
-    run: Harness, fields: dict[str, Any], words: str, hint: str
+    run: Engine, fields: dict[str, Any], words: str, hint: str
 ):
     ended(run, "B")
     with pytest.raises(PlanRefused, match=words) as refused:
@@ -175,7 +174,7 @@ def test_a_file_that_no_longer_fits_the_run_is_refused(
     assert refused.value.hint == hint or not hint
 
 
-def test_a_run_is_retried_once_and_only_after_its_end(run: Harness):
+def test_a_run_is_retried_once_and_only_after_its_end(run: Engine):
     run.begin(TODOS)
     with pytest.raises(Conflict, match="is running") as refused:
         read(run.store, run.run_id)
@@ -187,7 +186,7 @@ def test_a_run_is_retried_once_and_only_after_its_end(run: Harness):
         read(run.store, first)
 
 
-def test_how_it_runs_is_taken_over_and_may_be_said_anew(run: Harness):
+def test_how_it_runs_is_taken_over_and_may_be_said_anew(run: Engine):
     ended(run, "B C", {"A": "r1", "B": "r2", "C": "r3"}, max_parallel=1)
     retry(run)
     assert len(run.mail) == 1
@@ -198,7 +197,7 @@ def test_how_it_runs_is_taken_over_and_may_be_said_anew(run: Harness):
     assert run.view().on_failure == "halt"
 
 
-def test_a_host_that_is_gone_for_good_leaves_what_was_carried_and_the_rest_is_done_again(run: Harness):
+def test_a_host_that_is_gone_for_good_leaves_what_was_carried_and_the_rest_is_done_again(run: Engine):
     todos = {"A": "r1", "B": ("r1", ["A"]), "C": ("r1", ["B"]), "D": ("r1", ["C"]), "X": ("r2", ["B"])}
     old = ended(run, "D", todos)
     bundle(run, old, "r1", {"A-1": "bytes", "B-1": "bytes", "B-1 since": "A-1", "C-1 elsewhere": "too large"})
@@ -212,7 +211,7 @@ def test_a_host_that_is_gone_for_good_leaves_what_was_carried_and_the_rest_is_do
     assert run.claim(delivery, host="h2").grant.tip == "B-1"
 
 
-def test_a_commit_can_be_had_only_with_the_commit_that_it_adds_to(run: Harness):
+def test_a_commit_can_be_had_only_with_the_commit_that_it_adds_to(run: Engine):
     old = ended(run, "C", {"A": "r1", "B": ("r1", ["A"]), "C": ("r1", ["B"])})
     bundle(run, old, "r1", {"A-1 elsewhere": "too large", "B-1": "bytes", "B-1 since": "A-1"})
     found = left(run.store, old, without=("h1",))
@@ -225,7 +224,7 @@ def test_a_commit_can_be_had_only_with_the_commit_that_it_adds_to(run: Harness):
     assert refused.value.hint == "hosts that it worked on: h1"
 
 
-def test_what_was_carried_over_took_no_time_of_this_run(run: Harness):
+def test_what_was_carried_over_took_no_time_of_this_run(run: Engine):
     first = ended(run, "B")
     facts = run.store.keys.run(first).facts
     run.store.redis.hset(facts, "A started_at", 0)
@@ -235,7 +234,7 @@ def test_what_was_carried_over_took_no_time_of_this_run(run: Harness):
     assert (run.view().bound_s or 0) < 3600
 
 
-def bundle(run: Harness, run_id: str, repo: str, fields: dict[str, str]) -> None:
+def bundle(run: Engine, run_id: str, repo: str, fields: dict[str, str]) -> None:
     run.store.redis.hset(run.store.keys.run(run_id).bundle(repo), mapping=fields)
 
 
@@ -269,7 +268,7 @@ SAME: Mapping[str, Ecosystem] = {
 
 
 @pytest.mark.parametrize(("todos", "words"), CHANGED.values(), ids=CHANGED)
-def test_a_plan_with_another_graph_is_refused_with_what_differs(run: Harness, todos: Todos, words: str):
+def test_a_plan_with_another_graph_is_refused_with_what_differs(run: Engine, todos: Todos, words: str):
     first = ended(run, "B")
     with pytest.raises(PlanRefused) as refused:
         left(run.store, first, ecosystem(todos))
@@ -280,14 +279,14 @@ def test_a_plan_with_another_graph_is_refused_with_what_differs(run: Harness, to
 
 
 @pytest.mark.parametrize("file", SAME.values(), ids=SAME)
-def test_what_does_not_change_the_order_of_its_todos_is_no_difference(run: Harness, file: Ecosystem):
+def test_what_does_not_change_the_order_of_its_todos_is_no_difference(run: Engine, file: Ecosystem):
     ended(run, "B")
     before = run.store.redis.hget(run.store.keys.run(run.run_id).meta, "graph")
     retry(run, file)
     assert run.store.redis.hget(run.store.keys.run(run.run_id).meta, "graph") == before
 
 
-def test_a_plan_that_owns_its_todos_by_their_repositories_stays_the_same_when_some_are_done(run: Harness):
+def test_a_plan_that_owns_its_todos_by_their_repositories_stays_the_same_when_some_are_done(run: Engine):
     """Such a plan owns open todos only; and one that says it blocks its own plan blocks nobody."""
     todos = {"A": "r1", "B": ("r1", ["A"])}
 
@@ -298,13 +297,13 @@ def test_a_plan_that_owns_its_todos_by_their_repositories_stays_the_same_when_so
 
     blocking = {"A": {"blocking": [PLAN]}}
     run.submit(build(file(**blocking), PLAN), file(**blocking), order())
-    brief = run.store.brief(run.run_id)
+    brief = run.brief()
 
     refuse_changed(brief, file(A={"blocking": [PLAN], "status": "completed"}), {"B"}, "resume")
 
 
 @pytest.mark.parametrize(("todos", "_"), CHANGED.values(), ids=CHANGED)
-def test_as_it_was_it_goes_on_in_its_own_order(run: Harness, todos: Todos, _: str):
+def test_as_it_was_it_goes_on_in_its_own_order(run: Engine, todos: Todos, _: str):
     ended(run, "B")
     retry(run, ecosystem(todos, B={"action": "mended"} if "B" in todos else {}), as_it_was=True)
 
@@ -327,12 +326,12 @@ def test_the_hash_is_of_todos_repositories_and_edges_alone():
     assert graph_hash({"B": "r1", "A": "r1"}, {"B": ["A"], "A": []}) in hashes
 
 
-def _brief(run: Harness, **changes: Any) -> str:
+def _brief(run: Engine, **changes: Any) -> str:
     old = json.loads(run.store.redis.hget(run.store.keys.run(run.run_id).meta, "brief"))
     return json.dumps(old | changes)
 
 
-DAMAGED: Mapping[str, Callable[[Harness, Any], object]] = {
+DAMAGED: Mapping[str, Callable[[Engine, Any], object]] = {
     "an edge gone": lambda run, keys: run.store.redis.hset(keys.children, "A", "B"),
     "an edge more": lambda run, keys: run.store.redis.hset(keys.children, "B", "C D"),
     "a child that is none": lambda run, keys: run.store.redis.hset(keys.children, "B", "C X"),
@@ -351,7 +350,7 @@ DAMAGED: Mapping[str, Callable[[Harness, Any], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
 def test_a_run_whose_records_do_not_fit_its_hash_is_not_taken_up(
-    run: Harness, damage: Callable[[Harness, Any], object]
+    run: Engine, damage: Callable[[Engine, Any], object]
 ):
     first = ended(run, "B")
     damage(run, run.store.keys.run(first))
@@ -361,7 +360,7 @@ def test_a_run_whose_records_do_not_fit_its_hash_is_not_taken_up(
         read(run.store, first)
 
 
-def test_a_run_of_before_there_was_a_hash_is_taken_up(run: Harness):
+def test_a_run_of_before_there_was_a_hash_is_taken_up(run: Engine):
     ended(run, "B")
     run.store.redis.hdel(run.store.keys.run(run.run_id).meta, "graph")
     retry(run)

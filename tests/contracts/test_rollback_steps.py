@@ -17,15 +17,15 @@ from coordination.runs.control.steering import refuse_built_on
 from coordination.runs.records import Result, TodoState
 from coordination.runs.retrying.ended import read, refuse_again
 from coordination.runs.views.run_events import ENDED, RunEvent, follow
-from tests.contracts.run_harness import BAD, LEASE, Harness
 from tests.contracts.test_retry_steps import retry
+from tests.engine import BAD, LEASE, Engine
 from tests.plans import PLAN, ecosystem, order
 
 DIAMOND = {"A": "r1", "B": ("r2", ["A"]), "C": ("r3", ["A"]), "D": ("r1", ["B", "C"])}
 STRATEGIES = pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
 
 
-def undo(run: Harness) -> dict[str, Undo]:
+def undo(run: Engine) -> dict[str, Undo]:
     """Execute the compensations that are delivered; return todo → its claim, in their order."""
     undone = {}
     while run.mail:
@@ -37,12 +37,12 @@ def undo(run: Harness) -> dict[str, Undo]:
     return undone
 
 
-def begin(run: Harness, todos=DIAMOND, strategy: Strategy = Strategy.DATAFLOW, **more) -> Harness:
+def begin(run: Engine, todos=DIAMOND, strategy: Strategy = Strategy.DATAFLOW, **more) -> Engine:
     return run.begin(todos, strategy=strategy, on_failure=OnFailure.ROLLBACK, more=more)
 
 
 @STRATEGIES
-def test_a_failure_stops_the_run_and_undoes_it_in_reverse_order(run: Harness, strategy: Strategy):
+def test_a_failure_stops_the_run_and_undoes_it_in_reverse_order(run: Engine, strategy: Strategy):
     begin(run, strategy=strategy)
     run.settle(run.take("A"), Result(outcome=TodoState.SUCCEEDED, output='{"id": 7}'))
     other = run.take("B")
@@ -66,13 +66,13 @@ def test_a_failure_stops_the_run_and_undoes_it_in_reverse_order(run: Harness, st
 
 @pytest.mark.parametrize("on_failure", [OnFailure.HALT, OnFailure.ROLLBACK])
 def test_a_run_whose_time_is_up_is_undone_if_its_failures_are_and_else_cancelled(
-    run: Harness, on_failure: OnFailure
+    run: Engine, on_failure: OnFailure
 ):
     file = ecosystem(DIAMOND)
     run.submit(build(file, PLAN), file, replace(order(on_failure=on_failure), timeout=timedelta(hours=1)))
     run.settle(run.take("A"))
     running = run.take("B")
-    assert run.store.due(run.store.now_ms()) == []
+    assert run.store.due(run.now_ms()) == []
     run.store.redis.zadd(run.store.keys.timers, {f"{run.run_id} ": 1}, xx=True)
     run.tick()
 
@@ -90,7 +90,7 @@ def test_a_run_whose_time_is_up_is_undone_if_its_failures_are_and_else_cancelled
     assert run.todo("D").error == view.timed_out
 
 
-def test_a_compensation_is_leased_fenced_retried_and_taken_up_again_like_a_todo(run: Harness):
+def test_a_compensation_is_leased_fenced_retried_and_taken_up_again_like_a_todo(run: Engine):
     begin(run, {"A": "r1"}).drain()
     run.roll_back()
     first = run.take("A")
@@ -98,8 +98,8 @@ def test_a_compensation_is_leased_fenced_retried_and_taken_up_again_like_a_todo(
     second = run.take("A")
     assert run.settle(first) == "stale"
     assert second.undo == first.undo
-    run.follow(run.store.retry(second, timedelta(milliseconds=1), BAD))
-    run.follow(run.store.fire(run.run_id, "A"))
+    run.retry(second, timedelta(milliseconds=1), BAD)
+    run.fire("A")
     third = run.take("A")
     assert third.tries == 1
     run.settle(third)
@@ -107,16 +107,16 @@ def test_a_compensation_is_leased_fenced_retried_and_taken_up_again_like_a_todo(
     assert run.view().status == "rolled_back"
 
 
-def test_a_paused_run_with_a_running_todo_is_stopped_and_undone(run: Harness):
+def test_a_paused_run_with_a_running_todo_is_stopped_and_undone(run: Engine):
     begin(run)
     run.settle(run.take("A"))
     grant = run.take("B")
-    run.follow(run.store.pause(run.run_id, "lena"))
+    run.pause("lena")
 
     assert run.roll_back() == "rolling_back"
-    assert run.store.cancel(run.run_id, "x").word == "ended"
-    assert run.store.pause(run.run_id, "x").word == "rolling_back"
-    assert run.store.resume(run.run_id, "x").word == "rolling_back"
+    assert run.cancel("x").word == "ended"
+    assert run.pause("x").word == "rolling_back"
+    assert run.resume("x").word == "rolling_back"
     run.lose("B")
     assert run.settle(grant) == "stale"
 
@@ -125,13 +125,13 @@ def test_a_paused_run_with_a_running_todo_is_stopped_and_undone(run: Harness):
     assert run.view().status == "rolled_back"
 
 
-def test_manual_todos_without_a_compensation_are_passed_over(run: Harness):
+def test_manual_todos_without_a_compensation_are_passed_over(run: Engine):
     manual = {"type": "manual"}
     todos = {"A": "r1", "M": ("r2", ["A"]), "N": ("r2", ["M"]), "B": ("r1", ["N"])}
     begin(run, todos, M={"action": manual}, N={"action": manual, "compensate": "true"})
     run.settle(run.take("A"))
     for todo in "MN":
-        run.follow(run.store.complete(run.run_id, todo, "lena"))
+        run.complete(todo, "lena")
     run.settle(run.take("B"), BAD)
 
     assert run.drain() == ["B", "N", "A"]
@@ -149,48 +149,48 @@ def done(grant, failing: str = "") -> Result:
     return Result(outcome=TodoState.SUCCEEDED, exit_code=0, tip=f"{grant.todo_id}-1", began="0")
 
 
-def swept(run: Harness, failing: str = "", **more) -> Harness:
+def swept(run: Engine, failing: str = "", **more) -> Engine:
     run.begin(CHAIN, more=more).drain(lambda grant: done(grant, failing))
     return run
 
 
-def rolled_back(run: Harness, failing: str = "") -> Harness:
+def rolled_back(run: Engine, failing: str = "") -> Engine:
     swept(run, failing).roll_back()
     return run
 
 
-def stuck(run: Harness) -> Harness:
+def stuck(run: Engine) -> Engine:
     """B could not be undone, so A was not."""
     rolled_back(run).drain(lambda grant: done(grant, "B"))
     return run
 
 
-def retried(run: Harness) -> str:
-    """Retry the run; the harness goes on with the retry."""
+def retried(run: Engine) -> str:
+    """Retry the run; the engine goes on with the retry."""
     retry(run)
     return run.run_id
 
 
-def at(run: Harness, **times: int) -> None:
+def at(run: Engine, **times: int) -> None:
     """As if the todos had come to something then: `A_started_at=…` in ms."""
     names = {name.replace("_", " ", 1): value for name, value in times.items()}
     run.store.redis.hset(run.store.keys.run(run.run_id).facts, mapping=names)
 
 
-def test_a_todo_that_is_being_undone_is_shown_as_compensating(run: Harness):
+def test_a_todo_that_is_being_undone_is_shown_as_compensating(run: Engine):
     rolled_back(run)
     assert run.states() == {"A": "succeeded", "B": "succeeded", "C": "compensating"}
     grant = run.take("C")
     assert run.view().counts == {"succeeded": 2, "compensating": 1}
 
-    run.follow(run.store.retry(grant, timedelta(seconds=9), BAD))
+    run.retry(grant, timedelta(seconds=9), BAD)
     shown = run.todo("C")
     assert (shown.state, shown.was, shown.waits_for, shown.error) == (
         "compensating", "succeeded", "another try", "exit code 1",
     )  # fmt: skip
 
 
-def test_the_outcome_of_a_todo_and_of_its_compensation_are_told_apart(run: Harness):
+def test_the_outcome_of_a_todo_and_of_its_compensation_are_told_apart(run: Engine):
     rolled_back(run, "C")
     at(run, B_started_at=1000, B_finished_at=3500)
     run.drain(lambda grant: done(grant, "B"))
@@ -206,7 +206,7 @@ def test_the_outcome_of_a_todo_and_of_its_compensation_are_told_apart(run: Harne
     assert (view.status, view.steered_by, view.rollback) == ("rollback_failed", "lena", "lena asked for it")
 
 
-def test_the_bound_of_a_run_counts_neither_compensations_nor_the_time_before_its_rollback(run: Harness):
+def test_the_bound_of_a_run_counts_neither_compensations_nor_the_time_before_its_rollback(run: Engine):
     swept(run)
     meta = run.store.keys.run(run.run_id).meta
     ended = int(run.store.redis.hget(meta, "finished_at"))
@@ -224,7 +224,7 @@ def test_the_bound_of_a_run_counts_neither_compensations_nor_the_time_before_its
     assert 3.0 <= run.view().duration_s < 60
 
 
-def told(reader: Redis, run: Harness, since: str = "0") -> list[str]:
+def told(reader: Redis, run: Engine, since: str = "0") -> list[str]:
     """The events that a follower gets until the run has ended, as soon as all are there."""
     events = follow(reader, run.store.keys, run.run_id, since=since, tick_s=0.01)
     return [
@@ -238,16 +238,16 @@ def blocking(redis_url: str):
         yield made
 
 
-def test_a_follower_of_a_run_that_was_opened_again_is_told_of_both_ends(run: Harness, blocking: Redis):
+def test_a_follower_of_a_run_that_was_opened_again_is_told_of_both_ends(run: Engine, blocking: Redis):
     stuck(run)
     assert told(blocking, run) == ["run.started", "succeeded", "run.rolling_back", "rollback_failed"]
-    run.follow(run.store.accept(run.run_id, "B", "lena", "done by hand"))
+    run.accept("B", "lena", "done by hand")
     run.drain()
 
     assert told(blocking, run)[-2:] == ["run.rolling_back", "rolled_back"]
 
 
-def test_a_run_is_followed_beyond_an_end_that_it_has_left(run: Harness, blocking: Redis):
+def test_a_run_is_followed_beyond_an_end_that_it_has_left(run: Engine, blocking: Redis):
     swept(run)
     events = follow(blocking, run.store.keys, run.run_id, tick_s=0.01)
     for event in events:
@@ -261,14 +261,14 @@ def test_a_run_is_followed_beyond_an_end_that_it_has_left(run: Harness, blocking
     assert [e.fields["status"] for e in events if e and e.what == ENDED] == ["rolled_back"]
 
 
-def test_a_follower_that_knows_of_the_end_waits_for_nothing(run: Harness, blocking: Redis):
+def test_a_follower_that_knows_of_the_end_waits_for_nothing(run: Engine, blocking: Redis):
     swept(run)
     last = [e for e in follow(blocking, run.store.keys, run.run_id) if isinstance(e, RunEvent)][-1]
 
     assert told(blocking, run, last.id) == []
 
 
-def test_a_retry_is_undone_with_the_run_that_it_builds_on(run: Harness):
+def test_a_retry_is_undone_with_the_run_that_it_builds_on(run: Engine):
     first = swept(run, "B").run_id
     second = retried(run)
     run.drain(done)
@@ -289,7 +289,7 @@ def test_a_retry_is_undone_with_the_run_that_it_builds_on(run: Harness):
     assert refused.value.hint == "start a new run: coord sweep PLAN-001"
 
 
-def test_a_todo_is_undone_in_the_name_of_the_run_that_began_it(run: Harness):
+def test_a_todo_is_undone_in_the_name_of_the_run_that_began_it(run: Engine):
     first = swept(run, "B").run_id
     retried(run)
     run.mail.clear()
@@ -301,7 +301,7 @@ def test_a_todo_is_undone_in_the_name_of_the_run_that_began_it(run: Harness):
     assert (grant.undo.run, grant.undo.was) == (first, "cancelled")
 
 
-def test_what_is_rolled_back_is_not_retried(run: Harness):
+def test_what_is_rolled_back_is_not_retried(run: Engine):
     swept(run, "B")
     before = read(run.store, run.run_id)
     run.roll_back()

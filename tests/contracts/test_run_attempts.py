@@ -16,8 +16,8 @@ from coordination.runs.logs import LogReader, marked
 from coordination.runs.records import Descriptor, Result, TodoState, WaitReason
 from coordination.runs.store import RunStore
 from coordination.runs.views.records import Source
-from tests.contracts.run_harness import BAD, LEASE, OK, Harness
 from tests.contracts.test_retry_steps import retry
+from tests.engine import BAD, LEASE, OK, Engine
 from tests.waiting import until
 
 CAP = 3
@@ -27,16 +27,16 @@ HALF = '{"done":[1,2]}'
 MORE = '{"done":[1,2,3]}'
 
 
-def lose(run: Harness, todo: str) -> str:
+def lose(run: Engine, todo: str) -> str:
     run.take(todo)
     return run.lose(todo, CAP)
 
 
-def counted(run: Harness, what: str) -> int:
+def counted(run: Engine, what: str) -> int:
     return int(run.store.redis.hget(run.store.keys.counters, what) or 0)
 
 
-def test_a_todo_that_loses_its_worker_too_often_stops_and_is_reported_as_poison(run: Harness):
+def test_a_todo_that_loses_its_worker_too_often_stops_and_is_reported_as_poison(run: Engine):
     run.begin(PAIR)
     assert [lose(run, "A") for _ in range(CAP)] == ["requeued", "requeued", "settled"]
 
@@ -53,12 +53,12 @@ def test_a_todo_that_loses_its_worker_too_often_stops_and_is_reported_as_poison(
     assert run.view().status == "succeeded"
 
 
-def test_losses_failures_and_hand_backs_are_counted_apart(run: Harness):
+def test_losses_failures_and_hand_backs_are_counted_apart(run: Engine):
     run.begin(PAIR)
     lose(run, "A")
-    run.follow(run.store.retry(run.take("A"), SOON, BAD))
+    run.retry(run.take("A"), SOON, BAD)
     for _ in range(2 * CAP):
-        run.follow(run.store.hand_back(run.take("A")))
+        run.hand_back(run.take("A"))
     lose(run, "A")
 
     grant = run.take("A")
@@ -69,7 +69,7 @@ def test_losses_failures_and_hand_backs_are_counted_apart(run: Harness):
     assert (counted(run, "todos_poisoned"), counted(run, "leases_lost")) == (0, 2)
 
 
-def test_a_compensation_that_kills_its_workers_is_poison_as_well(run: Harness):
+def test_a_compensation_that_kills_its_workers_is_poison_as_well(run: Engine):
     run.begin(PAIR).drain()
     run.roll_back()
     run.settle(run.take("B"))
@@ -82,7 +82,7 @@ def test_a_compensation_that_kills_its_workers_is_poison_as_well(run: Harness):
     assert counted(run, "todos_poisoned") == 1
 
 
-def test_the_log_of_a_todo_names_the_workers_that_it_lost(run: Harness):
+def test_the_log_of_a_todo_names_the_workers_that_it_lost(run: Engine):
     run.begin(PAIR)
     run.store.log(run.run_id, "A", run.take("A").attempt, "half a line")
     run.lose("A", 2)
@@ -104,7 +104,7 @@ LOOK_AGAIN = timedelta(milliseconds=40)
 
 @pytest.mark.parametrize("kind", ["service", "service:core", "shell"])
 def test_the_time_of_a_service_counts_from_its_order_and_of_others_from_their_last_attempt(
-    run: Harness, kind: str
+    run: Engine, kind: str
 ):
     run.begin({"A": "r1"})
     place = run.store.keys.run(run.run_id).descriptor
@@ -113,19 +113,19 @@ def test_the_time_of_a_service_counts_from_its_order_and_of_others_from_their_la
     began = run.take("A")
     started_at = run.todo("A").started_at
     reason = WaitReason.SERVICE if kind != "shell" else WaitReason.TROUBLE
-    run.follow(run.store.hold_up(began, "web to come up", LOOK_AGAIN, reason=reason))
+    run.hold_up(began, "web to come up", LOOK_AGAIN, reason=reason)
     until(lambda: run.tick() or run.mail)
     grant = run.take("A")
 
     assert (run.todo("A").started_at == started_at) is (kind != "shell")
-    run.follow(run.store.retry(grant, SOON, BAD))
+    run.retry(grant, SOON, BAD)
     run.settle(run.take("A"))
     assert run.todo("A").started_at != started_at, "another try begins anew"
 
 
-def test_a_todo_that_is_tried_again_later_has_a_timer(run: Harness):
+def test_a_todo_that_is_tried_again_later_has_a_timer(run: Engine):
     grant = run.begin({"A": "r1"}).take("A")
-    run.follow(run.store.retry(grant, LOOK_AGAIN, BAD))
+    run.retry(grant, LOOK_AGAIN, BAD)
     assert (run.states(), len(run.mail)) == ({"A": "retrying"}, 0)
 
     until(lambda: run.tick() or run.mail)
@@ -133,54 +133,54 @@ def test_a_todo_that_is_tried_again_later_has_a_timer(run: Harness):
 
 
 @pytest.mark.parametrize("word", ["settled", "retrying"])
-def test_a_lease_that_was_used_up_in_time_is_no_loss(run: Harness, word: str):
+def test_a_lease_that_was_used_up_in_time_is_no_loss(run: Engine, word: str):
     run.begin(PAIR)
     grant = run.take("A")
     if word == "settled":
         run.settle(grant)
     else:
-        run.follow(run.store.retry(grant, LEASE, BAD))
+        run.retry(grant, LEASE, BAD)
 
     assert run.store.lose(run.run_id, "A", CAP).word == "alive"
     assert counted(run, "leases_lost") == 0
 
 
-def lost(run: Harness, grant: Grant) -> None:
+def lost(run: Engine, grant: Grant) -> None:
     """Its worker was killed after it had told Redis once."""
-    assert run.store.checkpoint(grant, HALF).word == "kept"
+    assert run.checkpoint(grant, HALF) == "kept"
     assert run.lose("A") == "requeued"
 
 
-ENDS: dict[str, Callable[[Harness, Grant], object]] = {
+ENDS: dict[str, Callable[[Engine, Grant], object]] = {
     "its worker was killed": lost,
     "it failed and is tried again": lambda run, grant: run.follow(
         run.store.retry(grant, SOON, replace(BAD, output=HALF))
     ),
-    "its worker was told to stop": lambda run, grant: run.follow(run.store.hand_back(grant, HALF)),
+    "its worker was told to stop": lambda run, grant: run.hand_back(grant, HALF),
 }
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_the_next_attempt_gets_the_last_checkpoint_and_the_former_worker_changes_none(run: Harness, end: str):
+def test_the_next_attempt_gets_the_last_checkpoint_and_the_former_worker_changes_none(run: Engine, end: str):
     old = run.begin({"A": "r1"}).take("A")
     assert old.checkpoint == ""
     ENDS[end](run, old)
     new = run.take("A")
     assert new.checkpoint == HALF
 
-    assert run.store.checkpoint(old, '"too late"').word == "stale"
+    assert run.checkpoint(old, '"too late"') == "stale"
     assert run.store.retry(old, SOON, replace(BAD, output='"too late"')).word == "stale"
-    assert run.store.checkpoint(new, MORE).word == "kept"
+    assert run.checkpoint(new, MORE) == "kept"
     for written in ("", ""):
-        run.follow(run.store.hand_back(new, written))
+        run.hand_back(new, written)
         new = run.take("A")
         assert new.checkpoint == MORE
 
 
 @pytest.mark.parametrize("outcome", ["failed", "succeeded"])
-def test_a_checkpoint_is_the_output_of_no_failed_todo_and_is_gone_after_a_success(run: Harness, outcome: str):
+def test_a_checkpoint_is_the_output_of_no_failed_todo_and_is_gone_after_a_success(run: Engine, outcome: str):
     grant = run.begin({"A": "r1"}).take("A")
-    run.store.checkpoint(grant, HALF)
+    run.checkpoint(grant, HALF)
     run.settle(grant, replace(BAD, output=HALF) if outcome == "failed" else replace(OK, output=MORE))
 
     kept = run.store.redis.hgetall(run.store.keys.run(run.run_id).checkpoint)
@@ -192,7 +192,7 @@ def cached(tip: str = "") -> Result:
     return replace(OK, cached="R0 Z", tip=tip, began=tip and "0" * 40, output='{"n":1}')
 
 
-def test_a_cached_result_is_a_success_that_is_told_from_one_that_ran_and_counted_once(run: Harness):
+def test_a_cached_result_is_a_success_that_is_told_from_one_that_ran_and_counted_once(run: Engine):
     run.begin({"A": "r1", "B": ("r1", ["A"]), "C": ("r2", ["B"])})
     run.settle(run.take("A"))
     grant = run.take("B")

@@ -16,7 +16,7 @@ from coordination.models import OnFailure, Strategy
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, OK, Harness, OneOfSeveral
+from tests.engine import BAD, OK, Engine, OneOfSeveral
 from tests.plans import ecosystem, graph, order
 
 R = TypeVar("R")
@@ -32,13 +32,13 @@ AT_ONCE, LATER = timedelta(0), timedelta(minutes=9)
 
 
 @pytest.fixture
-def runs(store: RunStore) -> Callable[..., Harness]:
+def runs(store: RunStore) -> Callable[..., Engine]:
     """Several with one todo `A` in `r` each, unless told otherwise."""
     known: dict[str, OneOfSeveral] = {}
 
     def begin(
         todos=None, needs=None, *, settings=SETTINGS, capacity=9, file=lambda eco: eco, **how
-    ) -> Harness:
+    ) -> Engine:
         todos = todos or {"A": "r"}
         more = {"capacities": {"db": capacity, "gpu": 1}, "slots": 9, **(needs or {})}
         run = OneOfSeveral(store, known)
@@ -83,7 +83,7 @@ def test_a_todo_behind_an_open_breaker_is_parked_and_holds_nothing(runs, store: 
     first = runs(needs={"A": ON_DB})
     first.settle(first.take("A"), replace(BAD, error="exit code 7"))
     second = runs({"TODO-3": "r"}, {"TODO-3": ON_DB})
-    second.follow(store.retry(second.take("TODO-3"), LATER, replace(BAD, error="exit code 7")))
+    second.retry(second.take("TODO-3"), LATER, replace(BAD, error="exit code 7"))
     assert breaker(store)["state"] == "open"
 
     run = runs({"A": "r", "B": "r", "C": ("s", ["A"])}, {"A": ON_DB})
@@ -278,7 +278,7 @@ def test_a_todo_that_was_woken_keeps_its_next_timer(runs, store: RunStore):
     probe = run.take("A")
     assert store.redis.exists(store.keys.breakers.behind(DB)) == 0
 
-    run.follow(store.retry(probe, LATER, NO_WORKSPACE))
+    run.retry(probe, LATER, NO_WORKSPACE)
     trip_again = runs({"X": "s"}, {"X": ON_DB})
     trip_again.settle(trip_again.take("X"))
 
@@ -310,8 +310,8 @@ def test_a_reset_wakes_who_stands_behind_unless_its_run_was_cancelled_or_paused(
     trip(runs, store)
     gone, paused, waiting = (runs(needs={"A": ON_DB}) for _ in range(3))
     assert [run.next() for run in (gone, paused, waiting)] == [None] * 3
-    gone.follow(store.cancel(gone.run_id, "ann"))
-    paused.follow(store.pause(paused.run_id, "ann"))
+    gone.cancel("ann")
+    paused.pause("ann")
     assert gone.states() == {"A": "cancelled"}
 
     assert script(store, Reset(breaker=DB, actor="ann")) == "open"
@@ -320,7 +320,7 @@ def test_a_reset_wakes_who_stands_behind_unless_its_run_was_cancelled_or_paused(
     assert left(store) == ["test:breaker-resets"]
     assert gone.states() == {"A": "cancelled"}
     assert not paused.mail
-    paused.follow(store.resume(paused.run_id, "ann"))
+    paused.resume("ann")
     assert paused.drain() == ["A"]
 
 

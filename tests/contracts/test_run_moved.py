@@ -21,42 +21,42 @@ from coordination.runs.export.document import Checksum, document_of
 from coordination.runs.export.import_document import adopt, read_document
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from tests.contracts.run_harness import BAD, Harness
+from tests.engine import BAD, Engine
 
 TODOS = {"A": "r1", "B": ("r1", ["A"]), "C": ("r2", ["B"]), "D": ("r3", ["A"]), "E": ("r2", ["C", "D"])}
 NOW = timedelta(0)
 
 
 @pytest.fixture
-def there(store: RunStore) -> Harness:
+def there(store: RunStore) -> Engine:
     """Another namespace, which knows nothing of ours."""
-    return Harness(RunStore(store.redis, "elsewhere"))
+    return Engine(RunStore(store.redis, "elsewhere"))
 
 
-def text_of(run: Harness, **how: Any) -> bytes:
+def text_of(run: Engine, **how: Any) -> bytes:
     return "".join(document_of(run.store, run.run_id, to_import=True, **how)).encode()
 
 
-def half_done(run: Harness, strategy: Strategy = Strategy.DATAFLOW) -> None:
+def half_done(run: Engine, strategy: Strategy = Strategy.DATAFLOW) -> None:
     """A is done, what follows was dispatched, and the run is paused."""
     run.begin(TODOS, strategy=strategy)
     run.settle(
         run.take("A"), Result(outcome=TodoState.SUCCEEDED, exit_code=0, output='"é"', tip="a", began="b")
     )
-    run.follow(run.store.pause(run.run_id, "test"))
+    run.pause("test")
 
 
-def moved(run: Harness, there: Harness) -> None:
+def moved(run: Engine, there: Engine) -> None:
     adopt(there.store, read_document(text_of(run), "run.json"), "test")
     there.run_id = run.run_id
 
 
-def keys_there(there: Harness) -> list[str]:
+def keys_there(there: Engine) -> list[str]:
     return sorted(there.store.redis.scan_iter("elsewhere:*"))
 
 
 @pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
-def test_a_half_done_run_goes_on_where_it_was_moved_to(run: Harness, there: Harness, strategy: Strategy):
+def test_a_half_done_run_goes_on_where_it_was_moved_to(run: Engine, there: Engine, strategy: Strategy):
     half_done(run, strategy)
     run.store.redis.hset(run.store.keys.run(run.run_id).bundle("r1"), "a", b"\xff\x00")
     before = run.view()
@@ -66,8 +66,8 @@ def test_a_half_done_run_goes_on_where_it_was_moved_to(run: Harness, there: Harn
     assert there.store.redis.hget("elsewhere:commits", "A") == f"a {run.run_id} r1", (
         "a sweep there asks for it"
     )
-    there.follow(there.store.resume(there.run_id, "test"))
-    there.follow(there.store.resend(there.run_id, NOW, 10))
+    there.resume("test")
+    there.resend(NOW, 10)
     started = there.drain()
     assert sorted(started) == ["B", "C", "D", "E"]
     view = there.view()
@@ -77,25 +77,25 @@ def test_a_half_done_run_goes_on_where_it_was_moved_to(run: Harness, there: Harn
     assert run.view().status == "paused"
 
 
-def test_what_waits_for_another_try_waits_there_as_long(run: Harness, there: Harness):
+def test_what_waits_for_another_try_waits_there_as_long(run: Engine, there: Engine):
     run.begin(TODOS)
-    run.follow(run.store.retry(run.take("A"), timedelta(hours=1), BAD))
-    run.follow(run.store.pause(run.run_id, "test"))
+    run.retry(run.take("A"), timedelta(hours=1), BAD)
+    run.pause("test")
     due = run.store.redis.zscore(run.store.keys.timers, f"{run.run_id} A")
     moved(run, there)
 
     assert there.store.redis.zscore(there.store.keys.timers, f"{there.run_id} A") == due
-    there.follow(there.store.resume(there.run_id, "test"))
-    there.follow(there.store.fire(there.run_id, "A"))
+    there.resume("test")
+    there.fire("A")
     assert there.drain()[0] == "A"
 
 
-def test_what_it_shares_is_declared_where_nobody_has(run: Harness, there: Harness):
+def test_what_it_shares_is_declared_where_nobody_has(run: Engine, there: Engine):
     capacities = {"gpu": 2, "db": 3}
     run.store.declare(capacities)
     there.store.declare({"db": 7})
     run.begin(TODOS, capacities=capacities, more={name: {"resources": ["gpu", "db"]} for name in TODOS})
-    run.follow(run.store.pause(run.run_id, "test"))
+    run.pause("test")
     moved(run, there)
 
     found = there.store.redis.hgetall(there.store.keys.locks.capacities)
@@ -103,19 +103,19 @@ def test_what_it_shares_is_declared_where_nobody_has(run: Harness, there: Harnes
 
 
 @pytest.mark.parametrize("known", ["0", "8999999999999999"])
-def test_no_fence_is_given_out_there_that_the_run_has_seen(run: Harness, there: Harness, known: str):
+def test_no_fence_is_given_out_there_that_the_run_has_seen(run: Engine, there: Engine, known: str):
     half_done(run)
     facts = run.store.keys.run(run.run_id).facts
     run.store.redis.hset(facts, "A settled_by", "8888888888888888")
     there.store.redis.set(there.store.keys.fence, known)
     moved(run, there)
-    there.follow(there.store.resume(there.run_id, "test"))
-    there.follow(there.store.resend(there.run_id, NOW, 10))
+    there.resume("test")
+    there.resend(NOW, 10)
 
     assert there.take("B").fence > max(8888888888888888, int(known))
 
 
-def test_an_ended_run_is_the_same_there_and_is_no_longer_live(run: Harness, there: Harness):
+def test_an_ended_run_is_the_same_there_and_is_no_longer_live(run: Engine, there: Engine):
     run.begin(TODOS)
     run.drain(lambda grant: BAD if grant.todo_id == "B" else Result(outcome=TodoState.SUCCEEDED, exit_code=0))
     run.store.redis.xadd(run.store.keys.run(run.run_id).log("B"), {"attempt": 1, "text": "words"})
@@ -128,7 +128,7 @@ def test_an_ended_run_is_the_same_there_and_is_no_longer_live(run: Harness, ther
     assert [key for key in keys_there(there) if there.store.redis.ttl(key) >= 0] == []
 
 
-def test_a_document_may_be_formatted_anew_or_compressed_and_has_a_largest_size(run: Harness, there: Harness):
+def test_a_document_may_be_formatted_anew_or_compressed_and_has_a_largest_size(run: Engine, there: Engine):
     half_done(run)
     text = text_of(run)
     assert read_document(json.dumps(json.loads(text), indent=2).encode(), "run.json").run_id == run.run_id
@@ -220,7 +220,7 @@ REFUSED: Mapping[str, tuple[Callable[[bytes], bytes], type[CoordinationError], s
 
 @pytest.mark.parametrize(("change", "kind", "words"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_a_whole_run_is_refused(
-    run: Harness, change: Callable[[bytes], bytes], kind: type[CoordinationError], words: str
+    run: Engine, change: Callable[[bytes], bytes], kind: type[CoordinationError], words: str
 ):
     half_done(run)
     with pytest.raises(kind) as refused:
@@ -243,10 +243,10 @@ def test_a_document_that_unpacks_to_gigabytes_is_refused_before_it_fills_the_mem
     assert file.stat().st_size < 4_000_000
 
 
-def test_a_run_that_is_here_is_not_written_over(run: Harness, there: Harness):
+def test_a_run_that_is_here_is_not_written_over(run: Engine, there: Engine):
     half_done(run)
     moved(run, there)
-    there.follow(there.store.resume(there.run_id, "test"))
+    there.resume("test")
     there.store.redis.xadd(there.store.keys.run(there.run_id).events, {"what": "more"})
     before = [there.store.redis.dump(key) for key in keys_there(there)]
     with pytest.raises(Conflict, match=f"run {run.run_id} is here already: it is running") as refused:
@@ -257,7 +257,7 @@ def test_a_run_that_is_here_is_not_written_over(run: Harness, there: Harness):
 
 
 def test_an_import_that_died_leaves_nothing_and_can_be_repeated(
-    run: Harness, there: Harness, monkeypatch: pytest.MonkeyPatch
+    run: Engine, there: Engine, monkeypatch: pytest.MonkeyPatch
 ):
     half_done(run)
     run.store.redis.xadd(run.store.keys.run(run.run_id).log("A"), {"attempt": 1, "text": "words"})
@@ -276,7 +276,7 @@ def test_an_import_that_died_leaves_nothing_and_can_be_repeated(
     assert [key for key in keys_there(there) if there.store.redis.ttl(key) >= 0] == []
 
 
-def test_what_goes_on_is_exported_only_to_look_at(run: Harness):
+def test_what_goes_on_is_exported_only_to_look_at(run: Engine):
     run.begin(TODOS)
     grant = run.take("A")
     with pytest.raises(
@@ -287,7 +287,7 @@ def test_what_goes_on_is_exported_only_to_look_at(run: Harness):
         f"pause it first: coord run pause {run.run_id}; when none of its todos is running, export it again; "
         "or export it for inspection only: --look"
     )
-    run.follow(run.store.pause(run.run_id, "test"))
+    run.pause("test")
     with pytest.raises(Conflict, match="is paused, and A of it runs"):
         text_of(run)
     look = "".join(document_of(run.store, run.run_id)).encode()
@@ -300,12 +300,12 @@ def test_what_goes_on_is_exported_only_to_look_at(run: Harness):
     assert read_document(text_of(run), "run.json").run_id == run.run_id
 
 
-def document(run: Harness) -> dict[str, Any]:
+def document(run: Engine) -> dict[str, Any]:
     found: dict[str, Any] = json.loads("".join(document_of(run.store, run.run_id)))
     return found
 
 
-def test_a_document_has_every_key_of_the_run_with_all_that_it_holds(run: Harness):
+def test_a_document_has_every_key_of_the_run_with_all_that_it_holds(run: Engine):
     run.begin(TODOS).settle(run.take("A"))
     grant = run.take("B")
     redis, keys = run.store.redis, run.store.keys.run(run.run_id)

@@ -13,7 +13,7 @@ from coordination.backend.steps.lock import Answer, Held, Release
 from coordination.models import OnFailure
 from coordination.runs.maintenance.expiry import forget
 from coordination.runs.store import RunStore
-from tests.contracts.run_harness import BAD, OK, Harness, OneOfSeveral
+from tests.engine import BAD, OK, Engine, OneOfSeveral
 from tests.lock_requests import HOUR_MS, ask
 
 GPU = {"resources": ["gpu"]}
@@ -28,7 +28,7 @@ def runs(store: RunStore) -> Callable[[], OneOfSeveral]:
     return lambda: OneOfSeveral(store, known)
 
 
-def sweep(run: Harness, todos, needs, *, capacities=None, slots=1, **how) -> Harness:
+def sweep(run: Engine, todos, needs, *, capacities=None, slots=1, **how) -> Engine:
     return run.begin(todos, slots=slots, capacities=capacities or {"gpu": 1, "db": 1}, more=needs, **how)
 
 
@@ -86,7 +86,7 @@ def test_a_todo_that_waits_for_a_resource_holds_nothing_and_comes_first_when_it_
     sweep(run, {"A": "r", "B": "r", "C": "r", "Z": ("r2", ["A"])}, {"A": GPU})
     assert run.next() is None
     run.settle(run.take("B"))
-    assert run.follow(store.fire(run.run_id, "A")).word == "waits"
+    assert run.fire("A").word == "waits"
     assert [d.todo_id for d in run.mail] == ["C"], "a look whether it is free sends no message"
     assert store.redis.zscore(store.keys.timers, f"{run.run_id} A") > store.now_ms()
     assert run.states() == {"A": "parked", "B": "succeeded", "C": "dispatched", "Z": "waiting"}
@@ -188,10 +188,10 @@ def test_an_offer_that_expired_goes_to_whoever_asks_next(runs, store, comes: str
 
     expire(store, f"{first.run_id} A")
     if comes == "A":
-        first.follow(store.fire(first.run_id, "A"))
+        first.fire("A")
         assert first.take("A"), "its rank is that of its first try"
     else:
-        second.follow(store.fire(second.run_id, "B"))
+        second.fire("B")
         assert second.take("B")
         assert first.next() is None
         assert first.waits_for("A") == f"resource gpu (1 of 1 in use by B of run {second.run_id})"
@@ -217,7 +217,7 @@ def test_a_library_user_who_died_is_found_out_by_the_timer_of_who_waits(runs, st
     assert due <= store.now_ms() + 3_000
 
     store.redis.zadd(store.keys.locks.shares("resource:gpu"), {"1 somebody": 1})
-    run.follow(store.fire(run.run_id, "A"))
+    run.fire("A")
     assert run.drain() == ["A"]
 
 
@@ -232,7 +232,7 @@ def test_a_todo_follows_a_capacity_that_grows_and_fails_when_it_shrinks(runs, st
     run.tick()
     second = run.next()
     assert second is not None
-    run.follow(store.hand_back(second))
+    run.hand_back(second)
     store.declare({"gpu": 1})
     assert run.next() is None
 
@@ -261,7 +261,7 @@ def test_a_todo_that_waits_for_more_than_there_is_by_now_fails(runs, store, capa
     store.declare({"gpu": capacity})
 
     gives_back(store)
-    much.follow(store.fire(much.run_id, "A"))
+    much.fire("A")
     little.tick()
 
     assert much.drain() == ["C"]
@@ -295,7 +295,7 @@ def test_a_run_that_ends_or_pauses_leaves_its_place_to_the_next(runs, store, end
 
     assert other.drain() == ["X"]
     if end == "pause":
-        run.follow(store.resume(run.run_id, "me"))
+        run.resume("me")
         assert run.drain() == ["A"]
     if end != "halt":
         run.settle(at_work)
@@ -318,18 +318,18 @@ def test_an_attempt_that_ends_gives_back_all_that_it_held(runs, store, how: str)
     }[how]()
 
     assert (other.run_id, "X") in reply.wakes
-    other.follow(store.fire(other.run_id, "X"))
+    other.fire("X")
     assert other.drain() == ["X"]
 
 
 def test_what_waits_for_a_host_that_is_gone_keeps_no_resource(runs, store):
     run, other = sweep(runs(), {"A": "r", "B": ("r", ["A"])}, {"B": GPU}), runs()
     run.settle(run.take("A"))
-    assert run.follow(store.park_unserved(run.run_id, [])).word == "stranded"
+    assert run.park_unserved([]).word == "stranded"
     sweep(other, {"X": "s"}, {"X": GPU})
     assert other.drain() == ["X"]
 
-    run.follow(store.park_unserved(run.run_id, [("r", "h1")]))
+    run.park_unserved([("r", "h1")])
     assert run.drain() == ["B"]
 
 

@@ -17,7 +17,7 @@ from coordination.backend.library import function
 from coordination.models import Strategy
 from coordination.runs.maintenance.stuck import CONFIRM_S, LONGEST_S, LOOK_S, QUIET_S, StuckWatch
 from coordination.runs.store import RunStore
-from tests.contracts.run_harness import BAD, Harness
+from tests.engine import BAD, Engine
 from tests.plans import Todos
 
 HOUR = timedelta(hours=1)
@@ -25,10 +25,10 @@ GPU = {"resources": ["gpu"]}
 
 
 ONE, PAIR, CHAIN = {"A": "r1"}, {"A": "r1", "B": "r1"}, {"A": "r1", "B": ("r2", ["A"])}
-Operation = Callable[[Harness], object]
+Operation = Callable[[Engine], object]
 
 
-def key(run: Harness, part: str) -> str:
+def key(run: Engine, part: str) -> str:
     return f"{run.store.keys.run(run.run_id).prefix}:{part}"
 
 
@@ -36,7 +36,7 @@ def no_timer(todo: str) -> Operation:
     return lambda run: run.store.redis.zrem(run.store.keys.timers, f"{run.run_id} {todo}")
 
 
-def no_lease(run: Harness) -> None:
+def no_lease(run: Engine) -> None:
     run.store.redis.zrem(run.store.keys.leases, f"{run.run_id} A")
 
 
@@ -60,28 +60,28 @@ def settled(todo: str) -> Operation:
     return lambda run: run.settle(run.take(todo))
 
 
-def parked(run: Harness) -> None:
+def parked(run: Engine) -> None:
     run.begin(ONE)
     run.store.park(run.take("A"), "a reason", HOUR)
 
 
-def waits_for_a_resource(run: Harness) -> None:
+def waits_for_a_resource(run: Engine) -> None:
     run.begin({"A": "r1", "B": "r2"}, capacities={"gpu": 1}, more={"A": GPU, "B": GPU}).take("A")
     assert run.claim(run.mail.popleft()).word == "parked"
 
 
-def not_in_its_queue(run: Harness) -> None:
+def not_in_its_queue(run: Engine) -> None:
     no_timer("B")(run)
     assert run.store.stuck(run.run_id) == ()  # who frees the resource tells it
     run.store.redis.delete(run.store.keys.locks.queue("resource:gpu"))
 
 
-def undoing(run: Harness) -> None:
+def undoing(run: Engine) -> None:
     run.begin(CHAIN).drain()
     run.roll_back()
 
 
-def by_level(run: Harness) -> None:
+def by_level(run: Engine) -> None:
     run.begin(CHAIN, strategy=Strategy.LEVELS)
 
 
@@ -136,7 +136,7 @@ KINDS: dict[str, tuple[Operation, Operation, Operation | None, str]] = {
 @pytest.mark.parametrize(("begin", "damage", "then", "words"), KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("damaged", [True, False])
 def test_a_todo_or_run_that_nobody_will_move_is_found(
-    run: Harness, begin: Operation, damage: Operation, then: Operation | None, words: str, damaged: bool
+    run: Engine, begin: Operation, damage: Operation, then: Operation | None, words: str, damaged: bool
 ):
     begin(run)
     if damaged:
@@ -151,12 +151,12 @@ def watch(store: RunStore, tmp_path: Path) -> StuckWatch:
     return StuckWatch(store, tmp_path)
 
 
-def look(watch: StuckWatch, run: Harness, now_s: float) -> list[str]:
+def look(watch: StuckWatch, run: Engine, now_s: float) -> list[str]:
     return watch.run_once(run.store.live_runs(), now_s, lambda _: nullcontext())
 
 
 def test_a_stuck_run_is_told_once_after_a_second_look_with_its_state(
-    run: Harness, watch: StuckWatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: Engine, watch: StuckWatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     parked(run)
     no_timer("A")(run)
@@ -183,7 +183,7 @@ def test_a_stuck_run_is_told_once_after_a_second_look_with_its_state(
 
 
 def test_a_stuck_run_is_told_the_next_time_where_redis_did_not_answer(
-    run: Harness, watch: StuckWatch, monkeypatch: pytest.MonkeyPatch
+    run: Engine, watch: StuckWatch, monkeypatch: pytest.MonkeyPatch
 ):
     parked(run)
     no_timer("A")(run)
@@ -209,7 +209,7 @@ def unanswered_at(step: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     return ask
 
 
-def test_a_run_in_which_something_happens_is_not_asked(run: Harness, watch: StuckWatch):
+def test_a_run_in_which_something_happens_is_not_asked(run: Engine, watch: StuckWatch):
     parked(run)
     no_timer("A")(run)
     for at in range(10):
@@ -217,7 +217,7 @@ def test_a_run_in_which_something_happens_is_not_asked(run: Harness, watch: Stuc
         assert look(watch, run, at * QUIET_S) == []
 
 
-def test_what_was_mended_between_two_looks_is_not_told(run: Harness, watch: StuckWatch):
+def test_what_was_mended_between_two_looks_is_not_told(run: Engine, watch: StuckWatch):
     parked(run)
     no_timer("A")(run)
     look(watch, run, 0)
@@ -228,7 +228,7 @@ def test_what_was_mended_between_two_looks_is_not_told(run: Harness, watch: Stuc
 
 
 def test_a_run_that_rightly_waits_is_asked_less_and_less(
-    run: Harness, watch: StuckWatch, monkeypatch: pytest.MonkeyPatch
+    run: Engine, watch: StuckWatch, monkeypatch: pytest.MonkeyPatch
 ):
     run.begin(ONE, more={"A": {"gate": True}})
     asked: list[str] = []
@@ -239,7 +239,7 @@ def test_a_run_that_rightly_waits_is_asked_less_and_less(
     assert 7200 / LONGEST_S <= len(asked) <= 7200 / LONGEST_S + 5
 
 
-def test_a_state_that_cannot_be_written_is_told_without_it(run: Harness, tmp_path: Path):
+def test_a_state_that_cannot_be_written_is_told_without_it(run: Engine, tmp_path: Path):
     parked(run)
     no_timer("A")(run)
     (tmp_path / "stuck").write_text("a file where the folder should be")
@@ -249,7 +249,7 @@ def test_a_state_that_cannot_be_written_is_told_without_it(run: Harness, tmp_pat
     assert "could not be written" in run.events("run.stuck")[0]["where"]
 
 
-def test_a_run_that_has_ended_is_never_stuck(run: Harness):
+def test_a_run_that_has_ended_is_never_stuck(run: Engine):
     run.begin(ONE).settle(run.take("A"))
     assert run.store.stuck(run.run_id) == ()
     assert run.store.stuck("no-such-run") == ()

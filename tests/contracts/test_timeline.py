@@ -16,12 +16,12 @@ from coordination.runs.records import Result, TodoState, WaitReason
 from coordination.runs.views.run_events import all_events
 from coordination.runs.views.timeline import timeline
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, OK, Harness
+from tests.engine import BAD, OK, Engine
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def causes(run: Harness, todo: str) -> list[WaitReason]:
+def causes(run: Engine, todo: str) -> list[WaitReason]:
     """Its obstacles, in order, each once."""
     store = run.store
     events = list(all_events(store.redis, store.keys, run.run_id))
@@ -30,53 +30,53 @@ def causes(run: Harness, todo: str) -> list[WaitReason]:
     return list(dict.fromkeys(wait.reason for wait in line.waits if wait.todo == todo))
 
 
-def gantt(run: Harness) -> str:
+def gantt(run: Engine) -> str:
     store = run.store
     events = list(all_events(store.redis, store.keys, run.run_id))
-    return gantt_svg(run.view(), store.brief(run.run_id), events, store.now_ms())
+    return gantt_svg(run.view(), run.brief(), events, store.now_ms())
 
 
 def hovers(svg: str) -> list[str]:
     return [title.text or "" for title in ET.fromstring(svg).iter(f"{SVG}title")]
 
 
-def refused(run: Harness) -> None:
+def refused(run: Engine) -> None:
     assert run.claim(run.mail.popleft()).grant is None
 
 
-def lacks_a_resource(run: Harness) -> None:
+def lacks_a_resource(run: Engine) -> None:
     db = {"resources": [{"name": "db"}]}
     run.begin({"A": "web", "B": "api"}, capacities={"db": 1}, more={"A": db, "B": db}).take("A")
     refused(run)
 
 
-def behind_another_run(run: Harness) -> None:
+def behind_another_run(run: Engine) -> None:
     run.begin({"A": "api"}).take("A")
     run.begin({"B": "api"})
     refused(run)
 
 
-def behind_a_breaker(run: Harness) -> None:
+def behind_a_breaker(run: Engine) -> None:
     of_worker = Result(outcome=TodoState.FAILED, error="no room", blame="worker")
     run.begin({"A": "api", "B": "api"}, settings=Settings(breaker_failures=1))
     run.settle(run.take("A"), of_worker)
     refused(run)
 
 
-def retried(run: Harness) -> None:
-    run.follow(run.store.retry(run.begin({"B": "api"}).take("B"), timedelta(minutes=1), BAD))
+def retried(run: Engine) -> None:
+    run.retry(run.begin({"B": "api"}).take("B"), timedelta(minutes=1), BAD)
 
 
-def parked_by_its_worker(run: Harness) -> None:
+def parked_by_its_worker(run: Engine) -> None:
     run.store.park(run.begin({"B": "api"}).take("B"), "no room on /srv: 12 MB are free", timedelta(minutes=1))
 
 
-def paused(run: Harness) -> None:
+def paused(run: Engine) -> None:
     run.begin({"B": "api"}).store.pause(run.run_id, "ann")
     refused(run)
 
 
-WAITS: dict[WaitReason | str, tuple[Callable[[Harness], object], WaitReason | None]] = {
+WAITS: dict[WaitReason | str, tuple[Callable[[Engine], object], WaitReason | None]] = {
     "a free worker": (lambda run: run.begin({"B": "api"}), WaitReason.SLOT),
     "another todo of its repository": (
         lambda run: run.begin({"A": "api", "B": "api"}).take("A"),
@@ -99,7 +99,7 @@ WAITS: dict[WaitReason | str, tuple[Callable[[Harness], object], WaitReason | No
 
 @pytest.mark.parametrize(("begin", "reason"), WAITS.values(), ids=WAITS)
 def test_the_timeline_tells_why_a_todo_waits(
-    run: Harness, begin: Callable[[Harness], object], reason: WaitReason | None
+    run: Engine, begin: Callable[[Engine], object], reason: WaitReason | None
 ):
     begin(run)
 
@@ -109,9 +109,9 @@ def test_the_timeline_tells_why_a_todo_waits(
     assert WaitReason("what somebody wrote") is WaitReason.WORKER
 
 
-def test_the_chart_has_a_bar_for_each_attempt_and_says_how_it_ended(run: Harness):
+def test_the_chart_has_a_bar_for_each_attempt_and_says_how_it_ended(run: Engine):
     run.begin({"A": "api", "B": ("web", ["A"]), "C": ("web", ["B"])})
-    run.follow(run.store.retry(run.take("A"), timedelta(0), BAD))
+    run.retry(run.take("A"), timedelta(0), BAD)
     run.drain(lambda grant: BAD if grant.todo_id == "B" else OK)
 
     drawn = hovers(gantt(run))
@@ -123,7 +123,7 @@ def test_the_chart_has_a_bar_for_each_attempt_and_says_how_it_ended(run: Harness
     ]
 
 
-def test_a_run_that_goes_on_is_drawn_until_now_and_one_in_which_nothing_ran_too(run: Harness):
+def test_a_run_that_goes_on_is_drawn_until_now_and_one_in_which_nothing_ran_too(run: Engine):
     run.begin({"A": "api"}).take("A")
 
     assert any(words.startswith("A\nrunning") for words in hovers(gantt(run)))
@@ -133,7 +133,7 @@ def test_a_run_that_goes_on_is_drawn_until_now_and_one_in_which_nothing_ran_too(
     ET.fromstring(gantt(run))
 
 
-def test_a_run_whose_events_are_gone_says_so(run: Harness):
+def test_a_run_whose_events_are_gone_says_so(run: Engine):
     run.begin({"A": "api"})
     run.drain()
     run.store.redis.delete(run.store.keys.run(run.run_id).events)
@@ -142,7 +142,7 @@ def test_a_run_whose_events_are_gone_says_so(run: Harness):
         gantt(run)
 
 
-def test_what_is_left_of_the_events_is_drawn_with_a_word_about_the_rest(run: Harness):
+def test_what_is_left_of_the_events_is_drawn_with_a_word_about_the_rest(run: Engine):
     run.begin({"A": "api", "B": ("web", ["A"])})
     run.drain()
     run.store.redis.xtrim(run.store.keys.run(run.run_id).events, maxlen=3, approximate=False)
@@ -153,11 +153,11 @@ def test_what_is_left_of_the_events_is_drawn_with_a_word_about_the_rest(run: Har
     assert any(words.startswith("B\nsucceeded") for words in hovers(drawn))
 
 
-def test_the_graph_of_a_run_shows_what_became_of_each(run: Harness):
+def test_the_graph_of_a_run_shows_what_became_of_each(run: Engine):
     run.begin({"A": "api", "B": ("web", ["A"]), "C": ("web", ["B"])})
     run.drain(lambda grant: BAD if grant.todo_id == "B" else OK)
 
-    before = run.store.brief(run.run_id).predecessors
+    before = run.brief().predecessors
     boxes = {group.find(f"{SVG}title").text.split("\n")[0]: group for group in ET.fromstring(  # type: ignore[union-attr]
         run_svg(run.view(), before, {"A": "build <it> & go"})).iter(f"{SVG}g")}  # fmt: skip
 
@@ -166,7 +166,7 @@ def test_the_graph_of_a_run_shows_what_became_of_each(run: Harness):
     assert "build <it> & go" in ET.tostring(boxes["A"], "unicode", "text")
 
 
-def test_what_was_given_an_earlier_result_and_what_was_undone_are_told_apart(run: Harness):
+def test_what_was_given_an_earlier_result_and_what_was_undone_are_told_apart(run: Engine):
     undone = {"compensate": "true"}
     todos = {"A": "api", "B": ("web", ["A"])}
     run.begin(todos, on_failure=OnFailure.ROLLBACK, more={"A": undone, "B": undone})
@@ -180,7 +180,7 @@ def test_what_was_given_an_earlier_result_and_what_was_undone_are_told_apart(run
     assert any(words.startswith("undo A\ncompensated") for words in drawn)
 
 
-def test_what_is_told_behind_the_end_of_a_run_makes_it_no_longer(run: Harness):
+def test_what_is_told_behind_the_end_of_a_run_makes_it_no_longer(run: Engine):
     run.begin({"A": "api"})
     run.drain()
     store = run.store

@@ -26,7 +26,7 @@ from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.cleanup_host import Machine
 from tests.commands import Started
-from tests.contracts.run_harness import Harness
+from tests.engine import Engine
 from tests.fork_client import PipedFork
 from tests.hosts import TcpRedis, World
 from tests.local_users import WORKER, Make, begin_user
@@ -41,9 +41,9 @@ from workers.container import Container
 MakeWorker = Callable[..., Container]
 
 
-def submitted(store: RunStore, todos: Todos, *how: object, **more: Mapping[str, object]) -> Harness:
+def submitted(store: RunStore, todos: Todos, *how: object, **more: Mapping[str, object]) -> Engine:
     """A run of these todos; `how` as for `order`."""
-    run = Harness(store)
+    run = Engine(store)
     run.submit(graph(todos, **more), ecosystem(todos, **more), order(*how))  # type: ignore[arg-type]
     return run
 

@@ -11,9 +11,9 @@ import pytest
 
 from coordination.settings import Settings
 from tests.attempts import Bench
+from tests.engine import submit
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
-from tests.submitting import submit
 from tests.testbed import git
 from workers.celery_worker import task_result
 from workers.outcome import AttemptOutcome, OutcomeKind

@@ -14,7 +14,7 @@ from coordination.cache import Store
 from coordination.cache.entries import RESULTS
 from coordination.errors import Conflict, NotFound
 from coordination.runs.store import RunStore
-from tests.contracts.run_harness import BAD, Harness
+from tests.engine import BAD, Engine
 from tests.integration.conftest import submitted
 from tests.plans import PLAN
 
@@ -37,7 +37,7 @@ def coord(redis_url: str, tmp_path: Path) -> Iterator[Coord]:
         yield opened
 
 
-def ended(store: RunStore) -> Harness:
+def ended(store: RunStore) -> Engine:
     run = submitted(store, TODOS)
     run.drain(lambda grant: BAD)
     return run

@@ -14,7 +14,7 @@ from coordination.runs.maintenance.cleaning import Cleaning, Survey
 from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore
 from tests.cleanup_host import FORGOTTEN_RUN, Machine
-from tests.contracts.run_harness import BAD, Harness
+from tests.engine import BAD, Engine
 from tests.testbed import git
 from tests.worktrees import claimant
 from workers.cleanup import artifacts
@@ -198,7 +198,7 @@ def test_a_link_in_place_of_a_folder_is_not_followed(machine: Machine, cleaning:
 def test_a_run_whose_rollback_failed_is_left_until_accepted(
     machine: Machine, cleaning: Cleaning, store: RunStore
 ):
-    run = Harness(store)
+    run = Engine(store)
     run.run_id = machine.run()
     run.follow(store.rollback(run.run_id, "lena", "why"))
     run.settle(run.take("A"), BAD)
@@ -207,7 +207,7 @@ def test_a_run_whose_rollback_failed_is_left_until_accepted(
         cleaning.survey([run.run_id])
     assert cleaning.survey([]).found == ()
 
-    run.follow(store.accept(run.run_id, "A", "lena", "by hand"))
+    run.accept("A", "lena", "by hand")
     cleaning.remove(cleaning.survey([run.run_id]))
     assert machine.branches() == {"main"}
 

@@ -13,14 +13,14 @@ from coordination.runs.connection import Connection
 from coordination.runs.control.starting import start_lock, start_run
 from coordination.runs.retrying.retry_run import plan_retry, start_retry
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, Harness
+from tests.engine import BAD, Engine
 from tests.lock_holders import begin
 from tests.plans import ecosystem, graph, order
 
 
 def test_a_run_is_taken_up_by_one_of_two_who_have_both_looked_at_it(redis_url: str):
     ann, ben = Connection(redis_url, Settings()), Connection(redis_url, Settings())
-    run = Harness(ann.store)
+    run = Engine(ann.store)
     run.submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
     run.drain(lambda _: BAD)
     first, second = plan_retry(ann, run.run_id), plan_retry(ben, run.run_id)
@@ -33,11 +33,11 @@ def test_a_run_is_taken_up_by_one_of_two_who_have_both_looked_at_it(redis_url: s
 
 def test_what_another_run_has_in_hand_is_not_taken_up(redis_url: str):
     connection = Connection(redis_url, Settings())
-    run = Harness(connection.store)
+    run = Engine(connection.store)
     run.submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
     run.drain(lambda _: BAD)
     left = plan_retry(connection, run.run_id)
-    other = Harness(connection.store).submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
+    other = Engine(connection.store).submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
 
     with pytest.raises(Conflict, match=f"run {other} of PLAN-001 is running and executes A"):
         start_retry(connection, left)

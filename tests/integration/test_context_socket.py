@@ -24,7 +24,7 @@ from coordination.errors import CoordinationError, NotAllowed, Unreachable, Usag
 from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.run_harness import Harness
+from tests.engine import Engine
 from tests.plans import PLAN, ecosystem, graph, order
 from tests.waiting import until
 from workers.attempt import context_socket
@@ -37,9 +37,9 @@ SETTINGS = Settings(cache_value_bytes=4096)
 class Scene:
     def __init__(self, client: redis.Redis) -> None:
         self.store = RunStore(client, "coord")
-        harness = Harness(self.store)
-        harness.submit(graph(TODOS), ecosystem(TODOS), order())
-        self.run = harness.run_id
+        engine = Engine(self.store)
+        engine.submit(graph(TODOS), ecosystem(TODOS), order())
+        self.run = engine.run_id
         self.calls = ContextCalls(self.store, SETTINGS, self.store.brief)
 
     @contextmanager

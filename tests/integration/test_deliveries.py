@@ -21,9 +21,9 @@ from coordination.runs.views.records import TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.acceptance.gate import Gate
+from tests.engine import submit
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
-from tests.submitting import submit
 from tests.testbed import git
 from tests.waiting import until
 from tests.worktrees import claimant, make_checkout, save

@@ -22,7 +22,7 @@ from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, Harness
+from tests.engine import BAD, Engine
 from tests.integration.conftest import submitted
 from tests.plans import Todos
 from tests.waiting import until
@@ -32,7 +32,7 @@ LEAST_MS = 1
 """The least that the setting can be: every run here ended longer ago than that."""
 
 
-def write(run: Harness, todos: Todos) -> None:
+def write(run: Engine, todos: Todos) -> None:
     keys = run.store.keys.run(run.run_id)
     for todo in todos:
         run.store.redis.xadd(keys.log(todo), {"attempt": 1, "text": "words"})
@@ -44,7 +44,7 @@ def write(run: Harness, todos: Todos) -> None:
     cache.close()
 
 
-def ended(store: RunStore, todos: Todos) -> Harness:
+def ended(store: RunStore, todos: Todos) -> Engine:
     run = submitted(store, todos)
     write(run, todos)
     run.drain()
@@ -53,7 +53,7 @@ def ended(store: RunStore, todos: Todos) -> Harness:
     return run
 
 
-def keys_of(run: Harness) -> list[str]:
+def keys_of(run: Engine) -> list[str]:
     return sorted(run.store.redis.scan_iter(f"*{run.run_id}*", count=1000))
 
 
@@ -98,7 +98,7 @@ def test_a_run_of_which_something_could_not_be_undone_is_kept_until_somebody_see
     store.redis.hset(store.keys.run(run.run_id).meta, "finished_at", 1)
     assert RunExpiry(store, NOTHING).run_once() == []
 
-    run.follow(store.accept(run.run_id, "A", "lena", "it may stay"))
+    run.accept("A", "lena", "it may stay")
     store.redis.hset(store.keys.run(run.run_id).meta, "finished_at", 1)
     assert RunExpiry(store, NOTHING).run_once() == [run.run_id]
 

@@ -16,9 +16,9 @@ import pytest
 
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import plan_retry_of
+from tests.engine import submit_retry
 from tests.hosts import World, reads, tip, works
 from tests.plans import Todos, ecosystem
-from tests.submitting import submit_retry
 from tests.testbed import FORKS, git
 from tests.waiting import until
 from workers.task_result import TaskResultKind

@@ -13,7 +13,7 @@ import pytest
 from coordination import Conflict, Coord, CoordinationError, NotFound, OnFailure, UsageError
 from coordination.models import Milestone
 from coordination.planner.graph import build
-from tests.contracts.run_harness import Harness
+from tests.engine import Engine
 from tests.plans import PLAN, ecosystem, order
 
 FILE = """\
@@ -35,16 +35,16 @@ def coord(tmp_path: Path, redis_url: str) -> Iterator[Coord]:
 
 
 @pytest.fixture
-def run(store: Any) -> Harness:
-    return Harness(store)
+def run(store: Any) -> Engine:
+    return Engine(store)
 
 
 @pytest.fixture
-def asking(run: Harness) -> Harness:
+def asking(run: Engine) -> Engine:
     return begun(run)
 
 
-def begun(run: Harness) -> Harness:
+def begun(run: Engine) -> Engine:
     return run.begin(TODOS, on_failure=OnFailure.CONTINUE, more=MORE)
 
 
@@ -57,9 +57,9 @@ def refused(
     return caught.value
 
 
-def test_the_one_run_that_asks_is_found(coord: Coord, asking: Harness) -> None:
+def test_the_one_run_that_asks_is_found(coord: Coord, asking: Engine) -> None:
     assert coord.runs.reject("HAND").id == asking.run_id
-    other = begun(Harness(asking.store))
+    other = begun(Engine(asking.store))
 
     error = refused(coord, "A")
     assert (type(error), "wait for A" in error.message) == (UsageError, True)
@@ -78,17 +78,17 @@ def test_the_one_run_that_asks_is_found(coord: Coord, asking: Harness) -> None:
     ],
 )
 def test_a_refusal_says_why_nothing_is_to_be_decided(
-    coord: Coord, asking: Harness, todo: str, kind: type[CoordinationError], words: str
+    coord: Coord, asking: Engine, todo: str, kind: type[CoordinationError], words: str
 ) -> None:
     error = refused(coord, todo)
 
     assert (type(error), error.message) == (kind, words.format(run=asking.run_id))
 
 
-def test_a_decision_stays_with_its_todo(coord: Coord, asking: Harness) -> None:
-    asking.follow(asking.store.approve(asking.run_id, "A", "lena@here", "go"))
+def test_a_decision_stays_with_its_todo(coord: Coord, asking: Engine) -> None:
+    asking.approve("A", "lena@here", "go")
     asking.drain()
-    asking.follow(asking.store.reject(asking.run_id, "B", "lena@here", "not before Friday"))
+    asking.reject("B", "lena@here", "not before Friday")
 
     found = asking.todo("A")
     assert (found.state, found.approved_by, found.comment) == ("succeeded", "lena@here", "go")
@@ -101,11 +101,9 @@ def test_a_decision_stays_with_its_todo(coord: Coord, asking: Harness) -> None:
     assert error.hint == f"retry the run: coord retry {asking.run_id}"
 
 
-def test_ended_runs_tell_decisions_and_runs_that_roll_back_ask_for_none(
-    coord: Coord, asking: Harness
-) -> None:
-    asking.follow(asking.store.reject(asking.run_id, "A", "lena@here", ""))
-    asking.follow(asking.store.approve(asking.run_id, "HAND", "lena@here", ""))
+def test_ended_runs_tell_decisions_and_runs_that_roll_back_ask_for_none(coord: Coord, asking: Engine) -> None:
+    asking.reject("A", "lena@here", "")
+    asking.approve("HAND", "lena@here", "")
     asking.drain()
     assert asking.view().status == "failed"
 
@@ -114,14 +112,14 @@ def test_ended_runs_tell_decisions_and_runs_that_roll_back_ask_for_none(
     assert skipped.message == f"B of run {asking.run_id} is skipped: it needs no decision any more"
     assert "has no todo 'X'" in refused(coord, "X", asking.run_id).message
 
-    other = begun(Harness(asking.store))
+    other = begun(Engine(asking.store))
     other.take("C")
     other.roll_back()
     rolling = refused(coord, "A", other.run_id)
     assert rolling.message == f"run {other.run_id} is rolling back: none of its todos starts any more"
 
 
-def test_todos_that_wait_for_a_person_are_listed_longest_first(coord: Coord, asking: Harness) -> None:
+def test_todos_that_wait_for_a_person_are_listed_longest_first(coord: Coord, asking: Engine) -> None:
     asking.store.redis.hset(
         asking.store.keys.run(asking.run_id).facts, mapping={"HAND since": 1000, "A since": 2000}
     )
@@ -137,7 +135,7 @@ def test_todos_that_wait_for_a_person_are_listed_longest_first(coord: Coord, ask
     assert not coord.live.asking()
 
 
-def submitted(run: Harness, todo: str, plan_id: str) -> Harness:
+def submitted(run: Engine, todo: str, plan_id: str) -> Engine:
     eco = ecosystem({todo: ("r1", ["M1"])})
     milestone = Milestone.model_validate({"id": "M1", "name": "reviewed", "gate": True})
     plan = eco.coordination.plans[0].model_copy(update={"id": plan_id, "milestones": (milestone,)})
@@ -147,8 +145,8 @@ def submitted(run: Harness, todo: str, plan_id: str) -> Harness:
     return run
 
 
-def test_each_run_asks_for_its_own(coord: Coord, run: Harness) -> None:
-    mine, other = submitted(run, "A", PLAN), submitted(Harness(run.store), "B", "PLAN-002")
+def test_each_run_asks_for_its_own(coord: Coord, run: Engine) -> None:
+    mine, other = submitted(run, "A", PLAN), submitted(Engine(run.store), "B", "PLAN-002")
 
     with pytest.raises(Conflict, match="executes A"):
         coord.runs.execute("A")

@@ -28,7 +28,7 @@ from coordination.runs.views.history_figures import stream_source
 from coordination.runs.views.run_events import all_events
 from coordination.runs.views.timeline import timeline
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, OK
+from tests.engine import BAD, OK
 from tests.integration.conftest import submitted
 from tests.testbed import FORKS
 from workers.file_services import HistoryService
@@ -130,7 +130,7 @@ def test_hours_worked_are_those_of_all_attempts(
 
     take(1)
     run.lose("A")
-    run.follow(store.retry(take(2), timedelta(0), BAD))
+    run.retry(take(2), timedelta(0), BAD)
     run.settle(take(3))
     run.roll_back()
     run.drain()

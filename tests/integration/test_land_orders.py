@@ -24,9 +24,9 @@ from coordination.settings import Settings
 from coordination.trust.results import AdoptionRecord, ResultRecord, seal_adoption, seal_result, trusting_own
 from coordination.trust.rights import RIGHTS, Right, Role
 from coordination.trust.trust_file import read_trust
+from tests.engine import submit
 from tests.integration.conftest import MakeWorker
 from tests.plans import order
-from tests.submitting import submit
 from tests.testbed import git
 from tests.trusted_worker import Persons, Trusting
 from tests.worktrees import save

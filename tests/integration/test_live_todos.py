@@ -18,7 +18,7 @@ from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.live import Live
 from coordination.tracker.manager import CoordinationManager
-from tests.contracts.run_harness import BAD, Harness
+from tests.engine import BAD, Engine
 from tests.integration.conftest import submitted
 from tests.plans import PLAN
 
@@ -71,38 +71,38 @@ def views(tmp_path: Path, store: RunStore) -> Views:
 
 
 @pytest.fixture
-def run(store: RunStore) -> Harness:
+def run(store: RunStore) -> Engine:
     return submitted(store, TODOS)
 
 
-def takes_a(run: Harness) -> object:
+def takes_a(run: Engine) -> object:
     return run.take("A")
 
 
-def settles_a(run: Harness) -> object:
+def settles_a(run: Engine) -> object:
     return run.settle(run.take("A"))
 
 
-def fails_a(run: Harness) -> object:
+def fails_a(run: Engine) -> object:
     return run.settle(run.take("A"), BAD)
 
 
-def undoes_c(run: Harness) -> object:
+def undoes_c(run: Engine) -> object:
     fails_a(run)
     run.settle(run.take("C"))
     return run.roll_back()
 
 
-def takes_a_todo_of_no_file(run: Harness) -> object:
+def takes_a_todo_of_no_file(run: Engine) -> object:
     return submitted(run.store, {"GONE": "r1"}).take("GONE")
 
 
-def nothing(_: Harness) -> None: ...
+def nothing(_: Engine) -> None: ...
 
 
 BUSY = {"A": "in_progress", "B": "pending", "C": "in_progress"}
 RECURRING = {"statuses": {"A": "completed", "B": "completed"}, "plan": {"recurring": True}}
-SHOWN: dict[str, tuple[Callable[[Harness], object], dict[str, Any], dict[str, str]]] = {
+SHOWN: dict[str, tuple[Callable[[Engine], object], dict[str, Any], dict[str, str]]] = {
     "dispatched todos are in progress, and those behind them pending": (nothing, {}, BUSY),
     "so they are where the file knows no blockers": (nothing, {"blockers": False}, BUSY),
     "a running todo is in progress": (takes_a, {}, BUSY),
@@ -113,7 +113,7 @@ SHOWN: dict[str, tuple[Callable[[Harness], object], dict[str, Any], dict[str, st
         {**BUSY, "A": "completed", "B": "in_progress"},
     ),
     "after a run that nobody wrote back its todos are ready": (
-        Harness.drain,
+        Engine.drain,
         {},
         {"A": "ready", "B": "pending", "C": "ready"},
     ),
@@ -136,19 +136,19 @@ SHOWN: dict[str, tuple[Callable[[Harness], object], dict[str, Any], dict[str, st
 
 @pytest.mark.parametrize(("act", "how", "shown"), SHOWN.values(), ids=SHOWN)
 def test_in_views_of_the_file(
-    run: Harness, views: Views, act: Callable[[Harness], object], how: dict[str, Any], shown: dict[str, str]
+    run: Engine, views: Views, act: Callable[[Engine], object], how: dict[str, Any], shown: dict[str, str]
 ) -> None:
     act(run)
 
     assert views.shown(**how) == shown
 
 
-def test_a_view_names_the_run_the_state_the_worker_and_the_wait(run: Harness, views: Views) -> None:
+def test_a_view_names_the_run_the_state_the_worker_and_the_wait(run: Engine, views: Views) -> None:
     run.take("A")
     shown, live = views.todo("A"), views.live.todos.newest("A")
 
     assert (shown["run_id"], shown["run_state"], shown["worker"]) == (run.run_id, "running", "w")
-    assert "does not answer" in shown["run_waits_for"], "the harness announces no worker"
+    assert "does not answer" in shown["run_waits_for"], "the test announces no worker"
     assert datetime.fromisoformat(shown["since"]).tzinfo
     assert live
     assert (live.run_id, live.run_status, live.state) == (run.run_id, "running", "running")
@@ -175,7 +175,7 @@ def test_the_reason_of_a_wait_is_shown(store: RunStore, views: Views) -> None:
     assert (again["run_state"], bool(again["run_waits_for"])) == ("retrying", True)
 
 
-def test_of_two_runs_the_one_that_executes_the_todo_counts_else_the_newer(run: Harness, views: Views) -> None:
+def test_of_two_runs_the_one_that_executes_the_todo_counts_else_the_newer(run: Engine, views: Views) -> None:
     newer = submitted(run.store, {"A": "r1"})
     assert list(views.live.newest_runs()) == ["last", newer.run_id, run.run_id]
     assert views.live.newest_runs()["last"] == f"{newer.run_id}: PLAN-001, running"
@@ -196,7 +196,7 @@ def test_of_two_runs_the_one_that_executes_the_todo_counts_else_the_newer(run: H
     assert views.live.todos.newest("D") is None, "no run has it"
 
 
-def test_runs_of_another_ecosystem_with_equal_ids_are_not_ours(run: Harness, views: Views) -> None:
+def test_runs_of_another_ecosystem_with_equal_ids_are_not_ours(run: Engine, views: Views) -> None:
     run.take("A")
     run.store.redis.set(run.store.keys.ecosystem, "eco-0123456789")
 
@@ -233,7 +233,7 @@ def test_a_run_that_is_forgotten_meanwhile_hides_no_question_and_no_other_run(
     assert found.run_id == older.run_id
 
 
-def test_a_damaged_run_hides_no_other(run: Harness, views: Views) -> None:
+def test_a_damaged_run_hides_no_other(run: Engine, views: Views) -> None:
     damaged, redis = submitted(run.store, {"C": "r3"}), run.store.redis
     redis.hset(run.store.keys.run(damaged.run_id).state, "C", "rubbish")
     run.take("A")

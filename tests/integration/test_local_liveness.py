@@ -13,7 +13,7 @@ import pytest
 from coordination.backend.steps.run import Reply
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.run_harness import Harness
+from tests.engine import Engine
 from tests.integration.conftest import submitted
 from workers.leases import FOLDER, LocalLiveness
 
@@ -21,19 +21,19 @@ Make = Callable[..., LocalLiveness]
 
 
 class Follows:
-    """The dispatcher's part, played by the harness."""
+    """The dispatcher's part, played by the engine."""
 
-    def __init__(self, run: Harness) -> None:
+    def __init__(self, run: Engine) -> None:
         self.follow: Callable[[Reply], Reply] = run.follow
 
 
 @pytest.fixture
-def run(store: RunStore) -> Harness:
+def run(store: RunStore) -> Engine:
     return submitted(store, {"A": "r1", "B": "r2"})
 
 
 @pytest.fixture
-def worker(run: Harness, tmp_path: Path) -> Iterator[Make]:
+def worker(run: Engine, tmp_path: Path) -> Iterator[Make]:
     made: list[LocalLiveness] = []
 
     def make(name: str, **settings: object) -> LocalLiveness:
@@ -54,12 +54,12 @@ def die(roll: LocalLiveness) -> None:
     roll._lock = None
 
 
-def holds(run: Harness, todo: str, worker: str) -> None:
+def holds(run: Engine, todo: str, worker: str) -> None:
     run.take(todo)
     run.store.redis.hset(run.store.keys.run(run.run_id).facts, f"{todo} worker", worker)
 
 
-def test_a_dead_workers_todo_alone_is_tried_again_at_once(run: Harness, worker: Make, tmp_path: Path):
+def test_a_dead_workers_todo_alone_is_tried_again_at_once(run: Engine, worker: Make, tmp_path: Path):
     dead, alive = worker("coord-1@h"), worker("coord-2@h")
     holds(run, "A", "coord-1@h")
     holds(run, "B", "coord-2@h")
@@ -74,7 +74,7 @@ def test_a_dead_workers_todo_alone_is_tried_again_at_once(run: Harness, worker: 
     assert [file.name for file in (tmp_path / FOLDER).iterdir()] == ["coord-2@h"]
 
 
-def test_a_worker_with_the_id_of_a_dead_one_recovers_its_todos(run: Harness, worker: Make):
+def test_a_worker_with_the_id_of_a_dead_one_recovers_its_todos(run: Engine, worker: Make):
     dead = worker("coord-7@h")
     holds(run, "A", "coord-7@h")
     die(dead)
@@ -84,7 +84,7 @@ def test_a_worker_with_the_id_of_a_dead_one_recovers_its_todos(run: Harness, wor
     assert run.states()["A"] == "dispatched"
 
 
-def test_a_worker_of_another_host_is_left_to_its_lease(run: Harness, worker: Make):
+def test_a_worker_of_another_host_is_left_to_its_lease(run: Engine, worker: Make):
     dead, alive = worker("coord-1@elsewhere"), worker("coord-2@h")
     holds(run, "A", "coord-1@elsewhere")
     die(dead)
@@ -101,7 +101,7 @@ def test_a_worker_that_went_in_order_leaves_nothing(worker: Make, tmp_path: Path
     assert [file.name for file in (tmp_path / FOLDER).iterdir()] == ["coord-2@h"]
 
 
-def test_a_look_without_repair_takes_no_todo(run: Harness, worker: Make):
+def test_a_look_without_repair_takes_no_todo(run: Engine, worker: Make):
     dead = worker("coord-7@h")
     holds(run, "A", "coord-7@h")
     die(dead)
@@ -111,9 +111,7 @@ def test_a_look_without_repair_takes_no_todo(run: Harness, worker: Make):
     assert run.states()["A"] == "running"
 
 
-def test_an_unwritable_folder_only_costs_speed(
-    run: Harness, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+def test_an_unwritable_folder_only_costs_speed(run: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     (tmp_path / FOLDER).write_text("in the way")
 
     LocalLiveness(tmp_path, "coord-1@h", run.store, Follows(run), Settings()).sign()  # type: ignore[arg-type]

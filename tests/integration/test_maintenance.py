@@ -28,7 +28,7 @@ from coordination.runs.maintenance.rounds import RunRecovery
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, Harness
+from tests.engine import BAD, Engine
 from tests.integration.conftest import MakeWorker, submitted
 from tests.waiting import until
 from workers.config import WorkerConfig
@@ -48,7 +48,7 @@ def keeper(store: RunStore, dispatcher: Dispatcher, tmp_path: Path) -> Maintenan
 
 
 @pytest.fixture
-def run(store: RunStore) -> Harness:
+def run(store: RunStore) -> Engine:
     return submitted(store, {"A": "r1"})
 
 
@@ -71,7 +71,7 @@ def say(store: RunStore, host: str, *repos: str) -> None:
     WorkerRegistry(store.redis, store.keys).say(worker, store.now_ms(), timedelta(minutes=1))
 
 
-def damage(run: Harness, part: str) -> None:
+def damage(run: Engine, part: str) -> None:
     key = f"test:run:{run.run_id}:{part}"
     run.store.redis.delete(key)
     run.store.redis.set(key, "of another type")
@@ -112,7 +112,7 @@ def test_a_damaged_run_keeps_no_other_expired_lease_from_being_seen(
 
 
 def test_when_redis_is_back_an_expired_lease_counts_only_after_the_time_of_one_lease(
-    store: RunStore, dispatcher: Dispatcher, run: Harness, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, dispatcher: Dispatcher, run: Engine, monkeypatch: pytest.MonkeyPatch
 ):
     clock = Clock(monkeypatch)
     reaper = RunRecovery(store, dispatcher, Settings(lease_ttl=timedelta(minutes=1)))
@@ -130,7 +130,7 @@ def test_when_redis_is_back_an_expired_lease_counts_only_after_the_time_of_one_l
 
 
 def test_while_redis_was_away_no_lease_is_lost(
-    run: Harness, store: RunStore, dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch
+    run: Engine, store: RunStore, dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch
 ):
     clock = Clock(monkeypatch)
     reaper = RunRecovery(store, dispatcher, SETTINGS)
@@ -180,7 +180,7 @@ def test_a_run_can_be_cancelled_while_its_host_is_gone(store: RunStore, keeper: 
     run.settle(run.take("A"))
     keeper.run_once()
 
-    run.follow(store.cancel(run.run_id, "me"))
+    run.cancel("me")
 
     assert run.view().status == "cancelled"
     say(store, "h1", "r1")
@@ -189,7 +189,7 @@ def test_a_run_can_be_cancelled_while_its_host_is_gone(store: RunStore, keeper: 
 
 
 def test_a_run_that_is_stuck_is_reported_once_and_its_state_is_kept(
-    run: Harness,
+    run: Engine,
     store: RunStore,
     keeper: MaintenanceLeader,
     tmp_path: Path,
@@ -265,7 +265,7 @@ def test_when_nobody_comes_in_time_the_run_goes_on_as_the_gate_says(
     gate = {"timeout": "1ms", "on_timeout": verdict}
     more = {"A": {"gate": gate, "action": action}, "D": {"action": {"type": "manual"}}}
     run = submitted(store, todos, strategy, OnFailure.CONTINUE, **more)
-    run.follow(store.complete(run.run_id, "D", "me"))
+    run.complete("D", "me")
 
     assert until(lambda: keeper.run_once().fired) == 1
 

@@ -22,8 +22,8 @@ from coordination.runs.store import RunStore
 from coordination.runs.views.metrics import LiveCountReader
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD
 from tests.endpoints import listening, silent
+from tests.engine import BAD
 from tests.integration.conftest import submitted
 
 
@@ -140,7 +140,7 @@ def test_each_scrape_is_fresh_and_counts_what_ended(store: RunStore, redis_url: 
         before = scrape(free_port)
         run.settle(run.take("A"), BAD)
         other.settle(taken)
-        waiting.follow(store.fire(waiting.run_id, "A"))
+        waiting.fire("A")
         after = scrape(free_port)
 
     took = {name: n for name, n in after.items() if name.startswith("coord_todo_seconds_")}

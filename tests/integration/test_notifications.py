@@ -15,7 +15,7 @@ from coordination.runs.cleanup_jobs import CleanupJob, CleanupQueue
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
-from tests.contracts.run_harness import Harness
+from tests.engine import Engine
 from tests.integration.conftest import submitted
 from tests.waiting import until
 from workers.notifications import Callbacks, Notifications, PubSubNotifications
@@ -58,7 +58,7 @@ class PeerWorker:
 
 
 @pytest.fixture
-def run(store: RunStore) -> Harness:
+def run(store: RunStore) -> Engine:
     return submitted(store, {"A": "r1", "B": "r2", "C": ("r1", ["A"])})
 
 
@@ -84,12 +84,12 @@ def restricted(redis_url: str) -> Iterator[PeerWorker]:
     made.end()
 
 
-def takes(run: Harness, todo: str, who: PeerWorker) -> None:
+def takes(run: Engine, todo: str, who: PeerWorker) -> None:
     claimed = run.store.claim(run.run_id, todo, 1, worker=who.worker.id, host="h", lease=SETTINGS.lease_ttl)
     assert claimed.word == "granted"
 
 
-def test_the_worker_of_a_todo_is_notified_of_pause_resume_and_cancel_in_order(run: Harness, one: PeerWorker):
+def test_the_worker_of_a_todo_is_notified_of_pause_resume_and_cancel_in_order(run: Engine, one: PeerWorker):
     takes(run, "A", one)
     takes(run, "B", one)
 
@@ -104,7 +104,7 @@ def test_the_worker_of_a_todo_is_notified_of_pause_resume_and_cancel_in_order(ru
     assert one.calls.empty(), "once, for two todos"
 
 
-def test_a_worker_without_a_todo_of_the_run_is_not_notified(run: Harness, one: PeerWorker, other: PeerWorker):
+def test_a_worker_without_a_todo_of_the_run_is_not_notified(run: Engine, one: PeerWorker, other: PeerWorker):
     takes(run, "A", one)
 
     run.store.pause(run.run_id, "lena@there")
@@ -114,9 +114,7 @@ def test_a_worker_without_a_todo_of_the_run_is_not_notified(run: Harness, one: P
     assert other.calls.empty()
 
 
-def test_a_restricted_worker_hears_that_there_is_news(
-    run: Harness, restricted: PeerWorker, other: PeerWorker
-):
+def test_a_restricted_worker_hears_that_there_is_news(run: Engine, restricted: PeerWorker, other: PeerWorker):
     takes(run, "A", restricted)
 
     run.store.cancel(run.run_id, "lena@there")
@@ -143,7 +141,7 @@ def test_a_worker_that_signed_off_is_no_longer_known(store: RunStore, redis_url:
     assert one.bus.broadcast("workers", "cleanup-jobs") == 1
 
 
-def test_a_message_between_sign_on_and_start_is_received(run: Harness, redis_url: str, one: PeerWorker):
+def test_a_message_between_sign_on_and_start_is_received(run: Engine, redis_url: str, one: PeerWorker):
     client = connect(redis_url, Profile.WORKER)
     calls: Queue[str] = Queue()
     notifications = Notifications(
@@ -179,7 +177,7 @@ def test_a_worker_looks_for_missed_notifications_after_an_outage(tmp_path: Path)
 
 
 def test_the_worker_of_a_todo_is_notified_of_a_rollback_at_once(
-    run: Harness, one: PeerWorker, restricted: PeerWorker
+    run: Engine, one: PeerWorker, restricted: PeerWorker
 ):
     takes(run, "A", one)
     takes(run, "B", restricted)

@@ -18,7 +18,7 @@ from coordination.broker.celery_app import make_app
 from coordination.models import Strategy
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
-from tests.contracts.run_harness import UNBROKEN, Harness
+from tests.engine import UNBROKEN, Engine
 from tests.integration.conftest import submitted
 from tests.plans import Todos
 from tests.waiting import until
@@ -71,7 +71,7 @@ def taker(app: Celery, store: RunStore) -> Iterator[Taker]:
     made.connection.close()
 
 
-def queued(store: RunStore, todos: Todos, **hours: float) -> Harness:
+def queued(store: RunStore, todos: Todos, **hours: float) -> Engine:
     """A run, all of whose todos stand in queues; `hours`: the estimates."""
     run = submitted(store, todos, **{name: {"estimated_hours": h} for name, h in hours.items()})
     assert not run.mail

@@ -16,14 +16,14 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.operations.quick_queries import Seen, learned_durations, query_quickly
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.run_harness import Harness
 from tests.endpoints import listening, silent
+from tests.engine import Engine
 from tests.integration.conftest import submitted
 from tests.plans import PLAN, graph
 
 
 @pytest.fixture
-def run(store: RunStore) -> Harness:
+def run(store: RunStore) -> Engine:
     return submitted(store, {"A": "r1", "B": ("r1", ["A"])})
 
 

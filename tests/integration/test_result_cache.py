@@ -22,8 +22,8 @@ from coordination.runs.records import TodoState
 from coordination.runs.views.records import Source, TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
+from tests.engine import submit
 from tests.plans import ecosystem, graph, order
-from tests.submitting import submit
 from tests.testbed import git
 from tests.waiting import until
 from workers.attempt.result_cache import CachedResult

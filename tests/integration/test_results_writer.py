@@ -21,11 +21,10 @@ from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.store import RunStore
 from coordination.runs.write_back import FILE, file_id, write_results
 from coordination.settings import Settings
-from tests.contracts.run_harness import BAD, OK, Harness
 from tests.disks import fill
+from tests.engine import BAD, OK, Engine, submit_retry
 from tests.integration.conftest import submitted
 from tests.plans import PLAN
-from tests.submitting import submit_retry
 from tests.waiting import until
 from workers.file_services import GRACE_MS, ResultsWriter
 
@@ -44,7 +43,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(store: RunStore, file: Path) -> Harness:
+def run(store: RunStore, file: Path) -> Engine:
     made = submitted(store, TODOS, A=UNDOABLE, B=UNDOABLE, C=UNDOABLE)
     store.redis.hset(store.keys.run(made.run_id).meta, FILE, file_id(file))
     return made
@@ -71,7 +70,7 @@ def statuses(file: Path) -> dict[str, str]:
 
 
 def test_results_are_written_after_some_seconds_with_the_run_as_cause(
-    run: Harness, writer: ResultsWriter, file: Path
+    run: Engine, writer: ResultsWriter, file: Path
 ) -> None:
     run.drain(lambda grant: BAD if grant.todo_id == "C" else OK)
     assert waiting(run.store, file) == [run.run_id]
@@ -88,7 +87,7 @@ def test_results_are_written_after_some_seconds_with_the_run_as_cause(
     assert {event["kind"] for event in edit.events} == {"todo.completed"}
 
 
-def test_a_worker_that_stops_writes_at_once(run: Harness, writer: ResultsWriter, file: Path) -> None:
+def test_a_worker_that_stops_writes_at_once(run: Engine, writer: ResultsWriter, file: Path) -> None:
     run.drain()
 
     writer.start()
@@ -98,7 +97,7 @@ def test_a_worker_that_stops_writes_at_once(run: Harness, writer: ResultsWriter,
 
 
 def test_results_are_written_once_however_many_do_it_at_once(
-    run: Harness, store: RunStore, file: Path
+    run: Engine, store: RunStore, file: Path
 ) -> None:
     run.drain()
     overdue(store, file)
@@ -140,7 +139,7 @@ TROUBLE: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = 
 
 @pytest.mark.parametrize("trouble", TROUBLE)
 def test_results_wait_for_a_file_that_cannot_be_written_and_it_is_said_why(
-    trouble: str, run: Harness, writer: ResultsWriter, file: Path
+    trouble: str, run: Engine, writer: ResultsWriter, file: Path
 ) -> None:
     if trouble == "of another user" and os.geteuid() != 0:
         pytest.skip("only root can give a file away")
@@ -192,7 +191,7 @@ def test_results_wait_for_a_disk(
 
 
 def test_what_happens_to_the_file_and_the_run_meanwhile_is_kept(
-    run: Harness, writer: ResultsWriter, file: Path
+    run: Engine, writer: ResultsWriter, file: Path
 ) -> None:
     """A todo is removed, another one is edited, and the run is retried, before its results are written."""
     run.drain(lambda grant: BAD if grant.todo_id == "C" else OK)
@@ -213,7 +212,7 @@ def test_what_happens_to_the_file_and_the_run_meanwhile_is_kept(
     assert {todo.task for todo in load(file).ecosystem.coordination.todos} == {"of a person"}
 
 
-def test_results_wait_for_another_edit(run: Harness, writer: ResultsWriter, file: Path) -> None:
+def test_results_wait_for_another_edit(run: Engine, writer: ResultsWriter, file: Path) -> None:
     run.drain()
     overdue(run.store, file)
 
@@ -226,7 +225,7 @@ def test_results_wait_for_another_edit(run: Harness, writer: ResultsWriter, file
 
 
 def test_only_the_file_from_which_a_run_came_gets_its_results(
-    run: Harness, store: RunStore, file: Path, tmp_path: Path
+    run: Engine, store: RunStore, file: Path, tmp_path: Path
 ) -> None:
     """A copy of it, another folder, another machine."""
     (tmp_path / "other").mkdir()
@@ -245,7 +244,7 @@ def test_only_the_file_from_which_a_run_came_gets_its_results(
 
 
 def test_a_rollback_ends_the_run_again_and_its_todos_become_pending(
-    run: Harness, writer: ResultsWriter, file: Path
+    run: Engine, writer: ResultsWriter, file: Path
 ) -> None:
     run.drain()
     overdue(run.store, file)
@@ -259,7 +258,7 @@ def test_a_rollback_ends_the_run_again_and_its_todos_become_pending(
     assert set(statuses(file).values()) == {"pending"}
 
 
-def test_what_a_person_reopens_afterwards_stays_open(run: Harness, writer: ResultsWriter, file: Path) -> None:
+def test_what_a_person_reopens_afterwards_stays_open(run: Engine, writer: ResultsWriter, file: Path) -> None:
     run.drain()
     overdue(run.store, file)
     writer.run_once()
@@ -271,7 +270,7 @@ def test_what_a_person_reopens_afterwards_stays_open(run: Harness, writer: Resul
 
 
 def test_a_damaged_or_deleted_run_keeps_no_other_from_being_written(
-    run: Harness, store: RunStore, writer: ResultsWriter, file: Path
+    run: Engine, store: RunStore, writer: ResultsWriter, file: Path
 ) -> None:
     key = store.keys.unwritten(file_id(file))
     damaged = submitted(store, {"A": "r1"})

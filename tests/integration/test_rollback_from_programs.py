@@ -15,7 +15,7 @@ import yaml
 from coordination import Conflict, Coord, NotFound, UsageError
 from coordination.runs.store import RunStore
 from tests.agent import Agent, agent_of
-from tests.contracts.run_harness import BAD, OK, Harness
+from tests.engine import BAD, OK, Engine
 from tests.integration.conftest import submitted
 
 FILE = """\
@@ -49,16 +49,16 @@ def ai(file: Path, redis_url: str) -> Iterator[Agent]:
 
 
 @pytest.fixture
-def run(store: RunStore) -> Harness:
+def run(store: RunStore) -> Engine:
     """It has succeeded."""
     made = submitted(store, {"A": "r1", "B": ("r2", ["A"])})
     made.drain()
     return made
 
 
-def work(run: Harness, failing: str = "") -> None:
+def work(run: Engine, failing: str = "") -> None:
     """Messages of others to the workers are sent again, and executed."""
-    run.follow(run.store.resend(run.run_id, timedelta(0), 100))
+    run.resend(timedelta(0), 100)
     run.drain(lambda grant: BAD if grant.todo_id == failing else OK)
 
 
@@ -67,7 +67,7 @@ def completed(file: Path) -> list[str]:
     return [todo["id"] for todo in todos if todo.get("status") == "completed"]
 
 
-def test_a_script_has_a_run_undone_hears_of_it_and_accepts_a_failed_compensation(coord: Coord, run: Harness):
+def test_a_script_has_a_run_undone_hears_of_it_and_accepts_a_failed_compensation(coord: Coord, run: Engine):
     heard: list[tuple[str, str, str]] = []
     for event in ("run.*", "todo.settled", "todo.started", "todo.compensating"):
         coord.on(
@@ -123,7 +123,7 @@ def test_a_preview_tells_a_script_what_a_rollback_undoes_and_cannot_undo(coord: 
         coord.runs.get("no-such-run").rollback_preview()
 
 
-def test_an_agent_has_a_run_undone_and_accepts_a_failed_compensation(ai: Agent, run: Harness, file: Path):
+def test_an_agent_has_a_run_undone_and_accepts_a_failed_compensation(ai: Agent, run: Engine, file: Path):
     assert ai.call("coord_run_show", run=run.run_id, wait_s=10)["status"] == "succeeded"
     assert ai.call("coord_run_rollback", run=run.run_id)["status"] == "rolling_back"
     again = ai.call("coord_run_rollback", run=run.run_id)

@@ -17,7 +17,7 @@ from coordination.cli import app
 from coordination.errors import CoordinationError, NotAllowed, NotFound, Unreachable, UsageError
 from coordination.runs.store import RunStore
 from tests.agent import agent_of
-from tests.contracts.run_harness import Harness
+from tests.engine import Engine
 from tests.plans import PLAN, ecosystem, graph, order
 
 Call = Callable[..., tuple[int, str, str]]
@@ -144,9 +144,9 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(redis_url: str) -> Iterator[str]:
     with connect(redis_url, Profile.COMMAND) as client:
-        harness = Harness(RunStore(client, "coord"))
-        harness.submit(graph(TODOS), ecosystem(TODOS), order())
-        yield harness.run_id
+        engine = Engine(RunStore(client, "coord"))
+        engine.submit(graph(TODOS), ecosystem(TODOS), order())
+        yield engine.run_id
 
 
 def test_the_library_has_the_context_of_whom_it_names(file: Path, redis_url: str, run: str):

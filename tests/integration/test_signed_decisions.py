@@ -28,7 +28,7 @@ from coordination.settings import Settings
 from coordination.trust.administration import TrustEditor
 from coordination.trust.orders import OperationKind
 from coordination.trust.trust_file import Kind, read_trust
-from tests.contracts.run_harness import attempt_of
+from tests.engine import attempt_of
 from tests.integration.conftest import MakeWorker
 from tests.integration.test_signed_orders import break_signature, change_spec, site
 from tests.trusted_worker import TTL, Trusting

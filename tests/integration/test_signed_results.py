@@ -30,9 +30,9 @@ from coordination.trust.keys import new_key
 from coordination.trust.orders import OperationKind
 from coordination.trust.results import open_result, seal_result
 from coordination.trust.trust_file import read_trust
+from tests.engine import submit_retry
 from tests.hosts import Host, World, reads, tip
 from tests.plans import PLAN
-from tests.submitting import submit_retry
 from tests.testbed import git
 from workers.task_result import TaskResultKind
 

@@ -23,7 +23,7 @@ from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.remote_steps.serving import StepServer
 from coordination.trust.results import open_result, seal_result
 from coordination.trust.trust_file import read_trust
-from tests.contracts.run_harness import attempt_of
+from tests.engine import attempt_of
 from tests.hosts import World, tip
 from tests.integration.test_signed_results import CHECK, WORK, Site, older_tip, output, site
 from tests.testbed import git

@@ -57,19 +57,19 @@ def test_events_are_read_once_and_in_order_and_another_reader_continues(redis_ur
 def test_what_is_no_event_in_a_runs_stream_is_passed_over_by_all_who_read_it(redis_url: str):
     with connect(redis_url, Profile.READER) as client:
         store = RunStore(client, "coord")
-        harness = submitted(store, {"A": "r1", "B": "r2"})
-        events = store.keys.run(harness.run_id).events
+        run = submitted(store, {"A": "r1", "B": "r2"})
+        events = store.keys.run(run.run_id).events
         before = [entry for entry, _ in client.xrange(events)]
         rubbish = ({b"\xff": "x"}, {"what": "todo.ready"}, {"what": "\x1b[2J", "todo": "A"}, {"todo": "A"})
         for fields in (*rubbish, {"what": "todo.running", "todo": "A", "attempt": "9" * 300}):
             client.xadd(events, fields)
         last = client.xadd(events, {"what": "run.paused", "todo": "", "by": "me"})
 
-        followed = follow(client, store.keys, harness.run_id, tick_s=0.01)
+        followed = follow(client, store.keys, run.run_id, tick_s=0.01)
 
         assert [e.id for e in itertools.takewhile(lambda e: e is not None, followed)] == [*before, last]
-        read = list(all_events(client, store.keys, harness.run_id))
-        view, brief = RunReader(client, store.keys).read(harness.run_id), store.brief(harness.run_id)
+        read = list(all_events(client, store.keys, run.run_id))
+        view, brief = RunReader(client, store.keys).read(run.run_id), store.brief(run.run_id)
         assert "</svg>" in gantt_svg(view, brief, read, store.now_ms())
 
 

@@ -13,7 +13,7 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.events.stream import EventStream
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.run_harness import Harness
+from tests.engine import Engine
 from tests.integration.conftest import submitted
 from tests.waiting import until
 
@@ -39,7 +39,7 @@ def coord(file: Path, redis_url: str) -> Iterator[Coord]:
         yield made
 
 
-def own_events(coord: Coord, run: Harness) -> list[str]:
+def own_events(coord: Coord, run: Engine) -> list[str]:
     return [event.name for event in coord.runs.get(run.run_id).events()]
 
 

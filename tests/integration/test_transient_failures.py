@@ -18,9 +18,9 @@ from coordination.planner.graph import build
 from coordination.runs.logs import LogReader
 from coordination.settings import Settings
 from tests.disks import fill
+from tests.engine import submit
 from tests.hosts import WRITES, World, tip
 from tests.plans import PLAN, ecosystem, order
-from tests.submitting import submit
 from tests.testbed import git
 from workers.process.child import start
 from workers.process.trouble import Trouble, WorkspaceUnusable

@@ -18,15 +18,15 @@ from coordination.runs.maintenance.notifier import KINDS, SINGLE, TRIES, Notifie
 from coordination.runs.maintenance.progress_feed import ProgressFeed
 from coordination.runs.store import RunStore
 from coordination.user_program import run as run_program
-from tests.contracts.run_harness import BAD, Harness
+from tests.engine import BAD, Engine
 from tests.waiting import until
 
 HOSTILE = "\x1b[2J$(touch pwned); `id` \udcff"
 
 
 @pytest.fixture
-def run(store: RunStore) -> Harness:
-    return Harness(store)
+def run(store: RunStore) -> Engine:
+    return Engine(store)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def notifier(store: RunStore, command: Command, **more: Any) -> Notifier:
     return Notifier(store.redis, store.keys, command, **settings)
 
 
-def failed(run: Harness) -> None:
+def failed(run: Engine) -> None:
     run.begin({"A": "r1"})
     run.drain(lambda _: BAD)
 
@@ -68,7 +68,7 @@ def again_at_once(store: RunStore) -> None:
     store.redis.hdel(store.keys.notices, "due")
 
 
-def test_the_notify_command_gets_every_fact_that_people_must_know(run: Harness, tmp_path: Path, told: Any):
+def test_the_notify_command_gets_every_fact_that_people_must_know(run: Engine, tmp_path: Path, told: Any):
     failed(run)
     failed_id = run.run_id
     run.begin({"A": "r1"}, more={"A": {"gate": {}}})
@@ -97,7 +97,7 @@ def test_the_notify_command_gets_every_fact_that_people_must_know(run: Harness, 
     assert waiting["environment"]["COORD_EVENT"] == "todo.waiting"
 
 
-def test_the_notify_command_gets_an_automatic_rollback(run: Harness, tmp_path: Path, told: Any):
+def test_the_notify_command_gets_an_automatic_rollback(run: Engine, tmp_path: Path, told: Any):
     run.begin({"A": "r1"}, on_failure=OnFailure.ROLLBACK)
     run.drain(lambda _: BAD)
 
@@ -106,7 +106,7 @@ def test_the_notify_command_gets_an_automatic_rollback(run: Harness, tmp_path: P
     assert "run.rolling_back" in [one["event"] for one in told()]
 
 
-def test_several_workers_tell_each_occurrence_once(run: Harness, tmp_path: Path, told: Any):
+def test_several_workers_tell_each_occurrence_once(run: Engine, tmp_path: Path, told: Any):
     workers = [notifier(run.store, recorder(tmp_path)) for _ in range(4)]
     for _ in range(3):
         failed(run)
@@ -121,7 +121,7 @@ def test_several_workers_tell_each_occurrence_once(run: Harness, tmp_path: Path,
 
 
 def test_the_notify_command_gets_what_happened_before_the_leader_stops(
-    run: Harness, tmp_path: Path, told: Any
+    run: Engine, tmp_path: Path, told: Any
 ):
     leader = notifier(run.store, recorder(tmp_path))
     failed(run)
@@ -132,7 +132,7 @@ def test_the_notify_command_gets_what_happened_before_the_leader_stops(
     assert [one["event"] for one in told()] == ["run.failed"]
 
 
-def test_calls_of_a_worker_that_died_are_made_by_another(run: Harness, tmp_path: Path, told: Any):
+def test_calls_of_a_worker_that_died_are_made_by_another(run: Engine, tmp_path: Path, told: Any):
     failed(run)
     dead = notifier(run.store, recorder(tmp_path))
     assert dead._claim() is not None
@@ -144,7 +144,7 @@ def test_calls_of_a_worker_that_died_are_made_by_another(run: Harness, tmp_path:
     assert len(told()) == 1
 
 
-def test_a_thousand_failures_are_one_call(run: Harness, tmp_path: Path, told: Any):
+def test_a_thousand_failures_are_one_call(run: Engine, tmp_path: Path, told: Any):
     stream = EventStream(run.store.redis, run.store.keys.namespace)
     for i in range(1000):
         stream.append("run.ended", f"R{i}", run=f"R{i}", data={"status": "failed", "plan": "P"})
@@ -156,7 +156,7 @@ def test_a_thousand_failures_are_one_call(run: Harness, tmp_path: Path, told: An
     assert SINGLE < len(summary["notices"]) < 100
 
 
-def test_texts_of_others_reach_no_command_line(run: Harness, tmp_path: Path, told: Any):
+def test_texts_of_others_reach_no_command_line(run: Engine, tmp_path: Path, told: Any):
     stream = EventStream(run.store.redis, run.store.keys.namespace)
     title = HOSTILE.encode("utf-8", errors="replace").decode() + "x" * 100_000
     stream.append("run.stuck", "R", run="R; touch pwned", title=title)
@@ -181,7 +181,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("command", BROKEN.values(), ids=BROKEN)
 def test_a_broken_program_is_tried_three_times_and_holds_nothing_up(
-    run: Harness, command: Command, caplog: pytest.LogCaptureFixture
+    run: Engine, command: Command, caplog: pytest.LogCaptureFixture
 ):
     failed(run)
     told = notifier(run.store, command, timeout=timedelta(seconds=0.3))
@@ -209,7 +209,7 @@ def test_a_program_that_reads_nothing_is_given_all_it_can_take():
         {"position": "0-0", "calls": "[]", "due": "soon", "until": "-1"},
     ],
 )
-def test_a_damaged_record_is_written_anew(run: Harness, tmp_path: Path, told: Any, record: Mapping[str, str]):
+def test_a_damaged_record_is_written_anew(run: Engine, tmp_path: Path, told: Any, record: Mapping[str, str]):
     run.store.redis.hset(run.store.keys.notices, mapping=dict(record))
     program = notifier(run.store, recorder(tmp_path))
     program.run_once()
@@ -232,7 +232,7 @@ def percents(lines: list[dict[str, Any]], run_id: str) -> list[float]:
     return [line["percent"] for line in lines if line["run"] == run_id]
 
 
-def test_a_program_is_started_once_for_each_run_and_ends_with_it(run: Harness, tmp_path: Path, told: Any):
+def test_a_program_is_started_once_for_each_run_and_ends_with_it(run: Engine, tmp_path: Path, told: Any):
     told_of = feed(run.store, recorder(tmp_path, then=f"open({str(tmp_path / 'ended')!r}, 'w').close()"))
     run.begin({"A": "r1", "B": ("r1", ["A"])}, more={n: {"estimated_hours": 1} for n in "AB"})
     told_of.run_once()
@@ -256,7 +256,7 @@ def test_a_program_is_started_once_for_each_run_and_ends_with_it(run: Harness, t
     assert told_of.run_once() == []
 
 
-def test_the_progress_command_gets_a_run_that_ended_meanwhile(run: Harness, tmp_path: Path, told: Any):
+def test_the_progress_command_gets_a_run_that_ended_meanwhile(run: Engine, tmp_path: Path, told: Any):
     told_of = feed(run.store, recorder(tmp_path))
     run.begin({"A": "r1"})
     run.drain()
@@ -268,7 +268,7 @@ def test_the_progress_command_gets_a_run_that_ended_meanwhile(run: Harness, tmp_
 
 
 @pytest.mark.parametrize("command", BROKEN.values(), ids=BROKEN)
-def test_a_program_that_does_not_read_holds_nothing_up_and_is_ended(run: Harness, command: Command):
+def test_a_program_that_does_not_read_holds_nothing_up_and_is_ended(run: Engine, command: Command):
     told_of = feed(run.store, command)
     run.begin({f"T{i}": "r1" for i in range(40)})
     told_of.run_once()
@@ -286,7 +286,7 @@ def test_a_program_that_does_not_read_holds_nothing_up_and_is_ended(run: Harness
     assert all(program.has_ended for program in programs)
 
 
-def test_the_latest_progress_wins(run: Harness, tmp_path: Path, told: Any):
+def test_the_latest_progress_wins(run: Engine, tmp_path: Path, told: Any):
     """A program that reads slowly is given the newest line, not a backlog."""
     gate = tmp_path / "gate"
     command = recorder(tmp_path, then="")
@@ -315,7 +315,7 @@ def test_the_latest_progress_wins(run: Harness, tmp_path: Path, told: Any):
     assert len(told()) <= 6, "the pipe takes some, the rest was replaced"
 
 
-def test_another_leader_takes_the_runs_over(run: Harness, tmp_path: Path):
+def test_another_leader_takes_the_runs_over(run: Engine, tmp_path: Path):
     former = feed(run.store, "cat > /dev/null")
     run.begin({"A": "r1"})
     assert former.run_once() == [run.run_id]

@@ -25,10 +25,9 @@ from coordination.runs.submission.draft import Signing
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.views.todo_view import in_hand
 from coordination.settings import Settings
-from tests.contracts.run_harness import OK, Harness
+from tests.engine import OK, Engine, submit
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
-from tests.submitting import submit
 from tests.trusted_worker import Persons
 from workers.container import Container
 from workers.task_result import TaskResult, TaskResultKind
@@ -78,8 +77,8 @@ def calls(client: redis.Redis) -> dict[str, int]:
     }
 
 
-def submitted(client: redis.Redis, plan: PlanGraph, n: int) -> Harness:
-    run = Harness(RunStore(client, "coord"))
+def submitted(client: redis.Redis, plan: PlanGraph, n: int) -> Engine:
+    run = Engine(RunStore(client, "coord"))
     run.submit(plan, ecosystem(todos(n)), order())
     return run
 

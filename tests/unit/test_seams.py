@@ -1,6 +1,9 @@
-"""Tests stand at seams: the command line, `coordination.api` and pure rules. A test of internals has to
-change when behaviour does not, so the imports of internals that exist are listed, and the list may only
-become shorter.
+"""Tests stand at seams: the command line, `coordination.api`, the ports under tests/ and pure rules. A test
+of internals has to change when behaviour does not, so the imports of internals that exist are listed, and the
+list may only become shorter.
+
+A port is a helper module directly under tests/ whose docstring begins with "The port of": it offers the steps
+of one subject and alone knows the internals behind them.
 
 `make golden` removes what is gone from tests/internal_imports.txt; nothing adds to it.
 """
@@ -68,7 +71,7 @@ def test_only_listed_imports_of_internals_are_left(request: pytest.FixtureReques
         LISTED.write_text("".join(f"{module} {package} {n}\n" for (module, package), n in listed.items()))
 
     new = {row: count for row, count in found.items() if count > listed.get(row, 0)}
-    assert not new, "new imports of internals: use the command line, coordination.api or a pure rule"
+    assert not new, "new imports of internals: use the command line, coordination.api, a port or a pure rule"
     assert listed == found, "imports of internals are gone: make golden"
 
 
@@ -80,6 +83,15 @@ def test_a_pure_rule_has_no_effects(module: str) -> None:
     assert not {name.partition(".")[0] for path in files for name in _imports(path)} & EFFECTS
 
 
+def test_a_port_offers_steps_of_its_own() -> None:
+    ports = {f"tests.{path.stem}": _defined(path) for path in (ROOT / "tests").glob("*.py") if _is_port(path)}
+    taken = {name for path in (ROOT / "tests").rglob("*.py") for name in _imports(path)}
+
+    assert ports
+    passed_on = [name for name in taken if name not in ports.get(name.rpartition(".")[0], {name})]
+    assert not passed_on, "a port passes on names of the product, which hides an import of internals"
+
+
 def _listed() -> Mapping[Row, int]:
     rows = (line.split() for line in LISTED.read_text().splitlines())
     return {(module, package): int(count) for module, package, count in rows}
@@ -89,6 +101,8 @@ def _found() -> Mapping[Row, int]:
     """Return how many modules of a package, other than seams, each test module imports."""
     found: dict[Row, int] = {}
     for path in sorted((ROOT / "tests").rglob("*.py")):
+        if _is_port(path):
+            continue
         for module in sorted({_module(name) for name in _imports(path)} - {""}):
             row = (path.relative_to(ROOT).as_posix(), ".".join(module.split(".")[:2]))
             found[row] = found.get(row, 0) + (not _is_seam(module))
@@ -97,6 +111,22 @@ def _found() -> Mapping[Row, int]:
 
 def _is_seam(module: str) -> bool:
     return module in SEAMS or f"{module}.".startswith(WITH_PARTS)
+
+
+def _is_port(path: Path) -> bool:
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    return path.parent == ROOT / "tests" and docstring.startswith("The port of ")
+
+
+def _defined(port: Path) -> set[str]:
+    """Return the full names of the port that its own statements define."""
+    names = set[str]()
+    for node in ast.parse(port.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+    return {f"tests.{port.stem}.{name}" for name in names}
 
 
 def _module(name: str) -> str:

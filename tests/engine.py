@@ -1,23 +1,31 @@
-"""A harness for the steps of runs: replies become deliveries in memory, and joins open levels."""
+"""The port of the engine: the steps of a run on a real Redis, from its submission to its end, and its views.
+
+Replies become deliveries in memory, and the test plays the workers, people and timers. A test of the engine
+takes its steps here, so that a change of the stores and scripts behind them concerns this module.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Self
 
 from coordination.backend.steps.run import Delivery, Reply
+from coordination.models import Ecosystem
 from coordination.planner.graph import PlanGraph, build
 from coordination.runs.attempt_store import Grant
-from coordination.runs.records import Result, TodoState
+from coordination.runs.records import Result, RunBrief, TodoState
+from coordination.runs.retrying.retry_plan import RetryPlan
+from coordination.runs.retrying.retry_run import submission_of_retry
 from coordination.runs.store import RunStore
+from coordination.runs.submission import submit as submission
+from coordination.runs.submission.draft import Signing
 from coordination.runs.submission.order import Order
 from coordination.runs.views.records import RunView, TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.plans import PLAN, Todos, ecosystem, order
-from tests.submitting import submit
 
 LEASE = timedelta(seconds=30)
 OK = Result(outcome=TodoState.SUCCEEDED, exit_code=0)
@@ -26,7 +34,33 @@ UNBROKEN = Settings(breaker_failures=0)
 BAD = Result(outcome=TodoState.FAILED, exit_code=1, error="exit code 1")
 
 
-class Harness:
+def submit(
+    store: RunStore,
+    graph: PlanGraph,
+    ecosystem: Ecosystem,
+    settings: Settings,
+    order: Order,
+    file: str = "",
+    signing: Signing | None = None,
+    **where: Any,
+) -> tuple[str, Reply]:
+    """Submit a run as the product does."""
+    found = submission.submission_of(store, graph, ecosystem, settings, order, file, **where)
+    return submission.submit(store, found, signing)
+
+
+def submit_retry(
+    store: RunStore,
+    retry: RetryPlan,
+    settings: Settings,
+    *,
+    signing: Signing | None = None,
+    **how: Any,
+) -> tuple[str, Reply]:
+    return submission.submit(store, submission_of_retry(store, retry, settings, {}, **how), signing)
+
+
+class Engine:
     """One run on one Redis, with the workers' part played step by step."""
 
     def __init__(self, store: RunStore) -> None:
@@ -101,6 +135,56 @@ class Harness:
     def roll_back(self) -> str:
         return self.follow(self.store.rollback(self.run_id, "lena", "lena asked for it")).word
 
+    def retry(self, grant: Grant, delay: timedelta, result: Result = BAD) -> Reply:
+        """The todo failed and is tried again after the delay."""
+        return self.follow(self.store.retry(grant, delay, result))
+
+    def hand_back(self, grant: Grant, output: str = "") -> Reply:
+        """The worker stops and gives the todo back."""
+        return self.follow(self.store.hand_back(grant, output))
+
+    def park(self, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
+        return self.follow(self.store.park(grant, waits_for, delay))
+
+    def hold_up(self, grant: Grant, why: str, delay: timedelta, **how: Any) -> Reply:
+        """A temporary failure parks the todo; `how`: as for the step of the store."""
+        return self.follow(self.store.hold_up(grant, why, delay, **how))
+
+    def checkpoint(self, grant: Grant, output: str) -> str:
+        return self.follow(self.store.checkpoint(grant, output)).word
+
+    def fire(self, todo: str) -> Reply:
+        """The timer of the todo is over."""
+        return self.follow(self.store.fire(self.run_id, todo))
+
+    def resend(self, older_than: timedelta, limit: int) -> Reply:
+        return self.follow(self.store.resend(self.run_id, older_than, limit))
+
+    def park_unserved(self, served: Collection[tuple[str, str]]) -> Reply:
+        return self.follow(self.store.park_unserved(self.run_id, served))
+
+    def pause(self, who: str) -> Reply:
+        return self.follow(self.store.pause(self.run_id, who))
+
+    def resume(self, who: str) -> Reply:
+        return self.follow(self.store.resume(self.run_id, who))
+
+    def cancel(self, who: str) -> Reply:
+        return self.follow(self.store.cancel(self.run_id, who))
+
+    def approve(self, todo: str, who: str, comment: str = "") -> Reply:
+        return self.follow(self.store.approve(self.run_id, todo, who, comment))
+
+    def reject(self, todo: str, who: str, comment: str) -> Reply:
+        return self.follow(self.store.reject(self.run_id, todo, who, comment))
+
+    def complete(self, todo: str, who: str) -> Reply:
+        return self.follow(self.store.complete(self.run_id, todo, who))
+
+    def accept(self, todo: str, who: str, reason: str) -> Reply:
+        """A person says that the failed compensation is undone."""
+        return self.follow(self.store.accept(self.run_id, todo, who, reason))
+
     def join(self) -> None:
         level = self.store.redis.hget(self.store.keys.run(self.run_id).meta, "level")
         self.follow(self.store.advance(self.run_id, int(level or 0), "join"))
@@ -114,6 +198,16 @@ class Harness:
                 started.append(grant.todo_id)
                 self.settle(grant, result_of(grant))
         return started
+
+    def brief(self) -> RunBrief:
+        return self.store.brief(self.run_id)
+
+    def status(self) -> str | None:
+        return self.store.status(self.run_id)
+
+    def now_ms(self) -> int:
+        """The server's clock."""
+        return self.store.now_ms()
 
     def view(self) -> RunView:
         return RunReader(self.store.redis, self.store.keys).read(self.run_id)
@@ -146,7 +240,7 @@ def attempt_of(store: RunStore, run_id: str, todo: str) -> int:
     return int(store.redis.hget(store.keys.run(run_id).facts, f"{todo} attempt"))
 
 
-class OneOfSeveral(Harness):
+class OneOfSeveral(Engine):
     """Delivers what the step of one run makes necessary for another. `known`: shared by all of them."""
 
     def __init__(self, store: RunStore, known: dict[str, OneOfSeveral]) -> None:
