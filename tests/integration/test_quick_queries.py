@@ -30,7 +30,7 @@ def run(store: RunStore) -> Engine:
 def test_a_redis_that_answers_is_asked(redis_url: str, tmp_path: Path):
     settings = Settings(redis_url=redis_url)
 
-    assert query_quickly(tmp_path / "ecosystem.yaml", settings, lambda live: live.todo("A")) == Seen(
+    assert query_quickly(tmp_path / "ecosystem.yaml", settings, lambda live: live.last_run_of("A")) == Seen(
         answer=None
     )
 
@@ -44,7 +44,7 @@ def test_the_embedded_server_is_asked_while_it_runs_and_never_started(tmp_path: 
     server = EmbeddedServer(tmp_path / ".coord", Settings())
     server.start()
     try:
-        assert query_quickly(file, Settings(), lambda live: live.todo("A")) == Seen(answer=None)
+        assert query_quickly(file, Settings(), lambda live: live.last_run_of("A")) == Seen(answer=None)
     finally:
         server.stop()
     assert query_quickly(file, Settings(), lambda live: 1) is None
@@ -54,7 +54,7 @@ def test_a_redis_that_never_answers_is_not_waited_for(tmp_path: Path):
     asked = graph({"A": "r1"})
     with listening(silent) as port:
         settings = Settings(redis_url=f"redis://127.0.0.1:{port}")
-        assert query_quickly(tmp_path / "e.yaml", settings, lambda live: live.todo("A")) is None
+        assert query_quickly(tmp_path / "e.yaml", settings, lambda live: live.last_run_of("A")) is None
         assert learned_durations(tmp_path / "e.yaml", settings, asked.unknown) is None
 
 
@@ -72,7 +72,10 @@ def test_an_answer_that_does_not_come_is_not_waited_for(redis_url: str, tmp_path
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "no address", "redis://localhost/x"])
 def test_whatever_is_wrong_with_redis_is_silence(url: str, tmp_path: Path):
-    assert query_quickly(tmp_path / "e.yaml", Settings(redis_url=url), lambda live: live.todo("A")) is None
+    assert (
+        query_quickly(tmp_path / "e.yaml", Settings(redis_url=url), lambda live: live.last_run_of("A"))
+        is None
+    )
 
 
 def test_what_is_damaged_is_silence(redis_url: str, tmp_path: Path):
@@ -80,7 +83,8 @@ def test_what_is_damaged_is_silence(redis_url: str, tmp_path: Path):
         client.set("coord:runs", "no sorted set")
 
     assert (
-        query_quickly(tmp_path / "e.yaml", Settings(redis_url=redis_url), lambda live: live.todo("A")) is None
+        query_quickly(tmp_path / "e.yaml", Settings(redis_url=redis_url), lambda live: live.last_run_of("A"))
+        is None
     )
 
 
