@@ -16,7 +16,8 @@ from coordination.models import Ecosystem
 from coordination.planner.graph import PlanGraph, build
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, RunBrief, TodoState
-from coordination.runs.retrying.retry_plan import RetryPlan
+from coordination.runs.retrying.ended import read, restorable
+from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
 from coordination.runs.retrying.retry_run import submission_of_retry
 from coordination.runs.store import RunStore
 from coordination.runs.submission import submit as submission
@@ -49,15 +50,24 @@ def submit(
     return submission.submit(store, found, signing)
 
 
+def retry_of(
+    store: RunStore, run_id: str, file: Ecosystem | None, settings: Settings | None = None, **which: Any
+) -> RetryPlan:
+    """Plan the retry of an ended run; `which`: as for the plan of the product."""
+    old = read(store, run_id)
+    which.setdefault("carried", restorable(store, old))
+    return plan_retry_of(old, file, settings or Settings(), **which)
+
+
 def submit_retry(
-    store: RunStore,
-    retry: RetryPlan,
-    settings: Settings,
-    *,
-    signing: Signing | None = None,
-    **how: Any,
+    store: RunStore, retry: RetryPlan, settings: Settings, *, signing: Signing | None = None, **how: Any
 ) -> tuple[str, Reply]:
+    how = {"on_failure": None, "max_parallel": None, **how}
     return submission.submit(store, submission_of_retry(store, retry, settings, {}, **how), signing)
+
+
+def view_of(store: RunStore, run_id: str) -> RunView:
+    return RunReader(store.redis, store.keys).read(run_id)
 
 
 class Engine:
@@ -95,6 +105,11 @@ class Engine:
         for run_id, todo_id in reply.wakes:
             self.follow(self.store.fire(run_id, todo_id))
         return reply
+
+    def begin_again(self, retry: RetryPlan, **how: Any) -> Reply:
+        """Submit the retry; from here on its run is the one whose steps are taken."""
+        self.run_id, reply = submit_retry(self.store, retry, Settings(), **how)
+        return self.follow(reply)
 
     def claim(self, delivery: Delivery, host: str = "h1", request: str = "", unfit: str = "") -> Reply:
         return self.follow(
@@ -210,7 +225,7 @@ class Engine:
         return self.store.now_ms()
 
     def view(self) -> RunView:
-        return RunReader(self.store.redis, self.store.keys).read(self.run_id)
+        return view_of(self.store, self.run_id)
 
     def states(self, todos: Iterable[str] = ()) -> dict[str, str]:
         return {t.id: str(t.state) for t in self.view().todos if not todos or t.id in todos}

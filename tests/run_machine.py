@@ -24,9 +24,8 @@ from coordination.models import OnFailure, Strategy
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from tests.engine import submit
+from tests.engine import submit, view_of
 from tests.plans import ecosystem, graph, order
 from tests.run_model import ENDS, LIVE, RunModel
 
@@ -385,7 +384,7 @@ class AnyHistory(RuleBasedStateMachine):
     def a_todo_that_does_not_run_says_why(self, meta: dict[str, str]) -> None:
         """Promise 6: it is sent to a worker, says what it waits for, or is behind one that does."""
         if meta["open"] != "0":
-            for todo in RunReader(self.redis, self.store.keys).read(self.run_id).todos:
+            for todo in view_of(self.store, self.run_id).todos:
                 assert todo.waits_for or todo.state not in (TodoState.PARKED, TodoState.RETRYING), todo
 
     def teardown(self) -> None:

@@ -16,10 +16,9 @@ from coordination.planner.graph import build
 from coordination.runs.connection import Connection
 from coordination.runs.submission.draft import RunDraft, Signing
 from coordination.runs.views.records import TodoView
-from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.trust.keys import Signer, new_key
-from tests.engine import submit
+from tests.engine import submit, view_of
 from tests.plans import PLAN, Todos, ecosystem, order
 from workers.container import Container
 from workers.task_result import TaskResult
@@ -105,7 +104,7 @@ class Trusting:
         return self.worker.deliveries.handle(run or self.run_id, todo, attempt, repo)
 
     def todo(self, name: str, run: str = "") -> TodoView:
-        view = RunReader(self.redis, self.store.keys).read(run or self.run_id)
+        view = view_of(self.store, run or self.run_id)
         return next(todo for todo in view.todos if todo.id == name)
 
     def connected(self, by: str | None) -> Connection:

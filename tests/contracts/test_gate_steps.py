@@ -10,12 +10,9 @@ from coordination.models import Ecosystem, Milestone, OnFailure, Strategy
 from coordination.operations.doctor import Checkup
 from coordination.operations.machine_check import Machine as Asker
 from coordination.planner.graph import build
-from coordination.runs.retrying.ended import read
-from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import WorkerRegistry
-from coordination.settings import Settings
-from tests.engine import Engine, submit_retry
+from tests.engine import Engine, retry_of
 from tests.plans import PLAN, ecosystem, graph, order
 from tests.waiting import until
 
@@ -227,10 +224,8 @@ def test_a_retry_asks_again_for_what_it_runs_again_and_for_nothing_else(run: Eng
     approve(run, "M1")
     reject(run, "B")
 
-    ended = read(run.store, run.run_id)
-    left = plan_retry_of(ended, eco, Settings(), without=(), carried=lambda repo, commit: False)
-    run.run_id, reply = submit_retry(run.store, left, Settings(), on_failure=None, max_parallel=None)
-    run.follow(reply)
+    left = retry_of(run.store, run.run_id, eco, without=(), carried=lambda repo, commit: False)
+    run.begin_again(left)
 
     assert run.states() == {"A": "succeeded", "M1": "succeeded", "B": "parked", "C": "waiting"}
     assert left.repos == ("r1", "r2")

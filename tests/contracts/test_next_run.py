@@ -17,14 +17,12 @@ from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.control.steering import refuse_within_change_set
 from coordination.runs.maintenance.expiry import RunExpiry
 from coordination.runs.records import Result, RunBrief, TodoState
-from coordination.runs.retrying.ended import read, restorable
-from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
+from coordination.runs.retrying.retry_plan import RetryPlan
 from coordination.runs.retrying.retry_run import refuse_later_work
 from coordination.runs.store import RunStore
 from coordination.runs.submission.refusals import bases
 from coordination.runs.submission.writes import Writes, change_set_of, read_change_set, seal_of, writes_of
-from coordination.settings import Settings
-from tests.engine import BAD, UNBROKEN, Engine, submit, submit_retry
+from tests.engine import BAD, UNBROKEN, Engine, retry_of, submit
 from tests.plans import PLAN, Todos, ecosystem, order
 
 BASE = "0" * 40
@@ -59,15 +57,13 @@ class Runs(Engine):
         return self.run_id
 
     def left(self, run: str, file: Ecosystem | None = None, **how: Any) -> RetryPlan:
-        old, sets = read(self.store, run), ChangeSets(self.store).read_all()
-        plan = plan_retry_of(old, file, Settings(), carried=restorable(self.store, old), sets=sets, **how)
+        plan = retry_of(self.store, run, file, sets=ChangeSets(self.store).read_all(), **how)
         refuse_later_work(plan)
         return plan
 
     def retry(self, run: str, file: Ecosystem | None = None, **how: Any) -> str:
         left = self.left(run, file, **how)
-        self.run_id, reply = submit_retry(self.store, left, Settings(), on_failure=None, max_parallel=None)
-        assert self.follow(reply).word == "sealed"
+        assert self.begin_again(left).word == "sealed"
         self.drain(outcome)
         return self.run_id
 

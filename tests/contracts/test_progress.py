@@ -11,14 +11,11 @@ from coordination.cli.following.live_progress import brief, progress_lines
 from coordination.errors import Unreadable
 from coordination.models import Strategy
 from coordination.runs.records import RunStatus, WaitReason
-from coordination.runs.retrying.ended import read
-from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.views.progress_reader import ProgressReader, read_all
 from coordination.runs.views.records import NoEta, Progress
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.worker_registry import Worker, WorkerRegistry
-from coordination.settings import Settings
-from tests.engine import BAD, OK, Engine, submit_retry
+from tests.engine import BAD, OK, Engine, retry_of
 
 HOURS = {"A": {"estimated_hours": 1}, "B": {"estimated_hours": 2}, "C": {"estimated_hours": 1}}
 TODOS = {"A": "api", "B": ("api", ["A"]), "C": ("web", ["A"])}
@@ -208,10 +205,7 @@ def test_a_rollback_counts_the_todos_that_are_undone(run: Engine):
 def test_a_retry_counts_only_what_it_does_again(run: Engine):
     begin(run, {"A": "api", "B": ("api", ["A"])})
     run.drain(lambda grant: BAD if grant.todo_id == "B" else OK)
-    ended = read(run.store, run.run_id)
-    plan = plan_retry_of(ended, None, Settings(), carried=lambda *_: frozenset())  # type: ignore[arg-type]
-    run.run_id, reply = submit_retry(run.store, plan, Settings(), on_failure=None, max_parallel=None)
-    run.follow(reply)
+    run.begin_again(retry_of(run.store, run.run_id, None, carried=lambda *_: frozenset()))
 
     assert progress(run).percent == 0.0
     assert left(progress(run)) / timedelta(hours=2) == pytest.approx(1, abs=0.1)

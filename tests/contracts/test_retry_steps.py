@@ -13,13 +13,12 @@ from coordination.models import Ecosystem, Issue, OnFailure, Retry, Strategy
 from coordination.planner.graph import build
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, TodoState
-from coordination.runs.retrying.ended import read, restorable
-from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
+from coordination.runs.retrying.ended import read
+from coordination.runs.retrying.retry_plan import RetryPlan
 from coordination.runs.store import RunStore
 from coordination.runs.submission.structure import graph_hash, refuse_changed
 from coordination.runs.views.run_view import RunReader
-from coordination.settings import Settings
-from tests.engine import BAD, Engine, submit_retry
+from tests.engine import BAD, Engine, retry_of
 from tests.plans import PLAN, Todos, ecosystem, order
 
 TODOS = {"A": "r1", "B": ("r1", ["A"]), "C": ("r2", ["B"]), "D": ("r3", ["A"]), "E": ("r2", ["C", "D"])}
@@ -41,17 +40,14 @@ def outcome(grant: Grant, failing: str) -> Result:
 
 
 def left(store: RunStore, run_id: str, file: Ecosystem | None = None, **which: Any) -> RetryPlan:
-    old = read(store, run_id)
-    return plan_retry_of(old, file, Settings(), carried=restorable(store, old), **which)
+    return retry_of(store, run_id, file, **which)
 
 
 def retry(run: Engine, file: Ecosystem | None = None, **how: Any) -> RetryPlan:
     """The engine goes on with the new run."""
     which = {name: how.pop(name) for name in ("without", "start", "as_it_was") if name in how}
     found = left(run.store, run.run_id, file, **which)
-    how = {"on_failure": None, "max_parallel": None, **how}
-    run.run_id, reply = submit_retry(run.store, found, Settings(), **how)
-    run.follow(reply)
+    run.begin_again(found, **how)
     return found
 
 

@@ -18,10 +18,9 @@ from coordination.landing.records import Landing, RepoLanding
 from coordination.models import Ecosystem, Repo, Via
 from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.views.records import TodoView
-from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.acceptance.gate import Gate
-from tests.engine import submit
+from tests.engine import submit, view_of
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from tests.testbed import git
@@ -51,7 +50,7 @@ def first_attempt(
         parts.store, graph({"T": "r1"}, **more), ecosystem({"T": "r1"}, **more), Settings(), order()
     )
     parts.deliveries.handle(run_id, "T", 1, "r1")
-    view = RunReader(parts.store.redis, parts.store.keys).read(run_id)
+    view = view_of(parts.store, run_id)
     log = parts.store.redis.xrange(parts.store.keys.run(run_id).log("T"))
     return view.todos[0], "".join(piece["text"] for _, piece in log)
 

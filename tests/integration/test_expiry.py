@@ -77,7 +77,7 @@ def test_a_run_is_kept_as_long_as_the_setting_says(store: RunStore):
 
     assert RunExpiry(store, timedelta(hours=1)).run_once() == []
 
-    assert RunReader(store.redis, store.keys).read(run.run_id).counts == {"succeeded": 1}
+    assert run.view().counts == {"succeeded": 1}
 
 
 def test_a_live_run_is_never_forgotten_however_old(store: RunStore):
@@ -140,7 +140,7 @@ def test_a_forgotten_run_was_exported_and_can_be_imported(
     store: RunStore, dispatcher: Dispatcher, tmp_path: Path
 ):
     run = ended(store, {"A": "r1", "B": ("r2", ["A"])})
-    before = RunReader(store.redis, store.keys).read(run.run_id)
+    before = run.view()
     settings = Settings(keep_runs=timedelta(milliseconds=LEAST_MS), export_runs=str(tmp_path))
     keeper = MaintenanceLeader(store, dispatcher, settings, label="me")
     (tmp_path / f".{run.run_id}.json.gz.coord-abc.tmp").write_text("left by a writer that was killed")
@@ -153,7 +153,7 @@ def test_a_forgotten_run_was_exported_and_can_be_imported(
     assert keys_of(run) == []
     assert [path.name for path in tmp_path.iterdir()] == [f"{run.run_id}.json.gz"]
     adopt(store, load(tmp_path / f"{run.run_id}.json.gz"), "me")
-    assert RunReader(store.redis, store.keys).read(run.run_id) == before
+    assert run.view() == before
     assert RunExpiry(store, timedelta(minutes=1)).run_once() == [], "kept for as long again"
 
 

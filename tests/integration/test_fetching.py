@@ -14,9 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.runs.retrying.ended import read, restorable
-from coordination.runs.retrying.retry_plan import plan_retry_of
-from tests.engine import submit_retry
+from tests.engine import retry_of, submit_retry
 from tests.hosts import World, reads, tip, works
 from tests.plans import Todos, ecosystem
 from tests.testbed import FORKS, git
@@ -251,12 +249,11 @@ def test_what_a_retry_begins_with_is_carried_with_all_that_was_mended_since(worl
     git(mine, "add", "mended")
     git(mine, "commit", "-q", "-m", "mended")
 
-    ended = read(store, first)
     file = ecosystem(
         todos | {"OPEN": "up"}, OPEN={"action": {"type": "manual"}}, **works("T1", "T2"), **reads("T3")
     )
-    left = plan_retry_of(ended, file, world.settings, without=(), carried=restorable(store, ended))
-    second, _ = submit_retry(store, left, world.settings, on_failure=None, max_parallel=None)
+    left = retry_of(store, first, file, world.settings, without=())
+    second, _ = submit_retry(store, left, world.settings)
     a.do(second, "T2", "up")
     b.do(second, "T3", "down")
 

@@ -20,9 +20,8 @@ from coordination.locks import LockManager
 from coordination.models import Repo, Workspace
 from coordination.runs.records import TodoState
 from coordination.runs.views.records import Source, TodoView
-from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from tests.engine import submit
+from tests.engine import submit, view_of
 from tests.plans import ecosystem, graph, order
 from tests.testbed import git
 from tests.waiting import until
@@ -126,8 +125,7 @@ class Bench:
         return self.view(run_id)
 
     def view(self, run_id: str, todo: str = "T") -> TodoView:
-        reader = RunReader(self.parts.redis, self.parts.keys)
-        return next(view for view in reader.read(run_id).todos if view.id == todo)
+        return next(view for view in view_of(self.parts.store, run_id).todos if view.id == todo)
 
     def runs(self) -> list[str]:
         return list(self.parts.redis.zrange(self.parts.keys.runs, 0, -1))

@@ -16,13 +16,10 @@ from coordination.ecosystem.document import load
 from coordination.ecosystem.editing import exclusive
 from coordination.ecosystem.journal import Journal
 from coordination.runs.maintenance.expiry import forget
-from coordination.runs.retrying.ended import read
-from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.store import RunStore
 from coordination.runs.write_back import FILE, file_id, write_results
-from coordination.settings import Settings
 from tests.disks import fill
-from tests.engine import BAD, OK, Engine, submit_retry
+from tests.engine import BAD, OK, Engine, retry_of
 from tests.integration.conftest import submitted
 from tests.plans import PLAN
 from tests.waiting import until
@@ -198,16 +195,13 @@ def test_what_happens_to_the_file_and_the_run_meanwhile_is_kept(
     rows = yaml.safe_load(file.read_text())
     todos = [{**todo, "task": "of a person"} for todo in rows["coordination"]["todos"] if todo["id"] != "B"]
     file.write_text(yaml.safe_dump({"coordination": {**rows["coordination"], "todos": todos}}))
-    ended = read(run.store, run.run_id)
-    retry = plan_retry_of(ended, None, Settings(), carried=lambda *_: frozenset({"A", "B"}))
-    run.run_id, reply = submit_retry(
-        run.store, retry, Settings(), on_failure=None, max_parallel=None, file=file_id(file)
-    )
-    run.follow(reply)
+    first = run.run_id
+    retry = retry_of(run.store, first, None, carried=lambda *_: frozenset({"A", "B"}))
+    run.begin_again(retry, file=file_id(file))
     run.drain()
     overdue(run.store, file)
 
-    assert writer.run_once() == [ended.run_id, run.run_id]
+    assert writer.run_once() == [first, run.run_id]
     assert statuses(file) == {"A": "completed", "C": "completed"}
     assert {todo.task for todo in load(file).ecosystem.coordination.todos} == {"of a person"}
 

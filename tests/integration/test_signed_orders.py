@@ -23,12 +23,12 @@ from coordination.runs.logs import LogReader
 from coordination.runs.records import OrderedBrief
 from coordination.runs.submission import draft
 from coordination.runs.views.records import TodoView
-from coordination.runs.views.run_view import RunReader
 from coordination.services.host import DesiredService, ServiceHost
 from coordination.settings import Settings
 from coordination.trust.break_glass import declare_emergency, keep_emergency
 from coordination.trust.orders import RunOrder, blocks_of, digest, times
 from coordination.trust.trust_file import read_trust
+from tests.engine import view_of
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem
 from tests.sandboxes import needs_bubblewrap
@@ -207,7 +207,7 @@ def recovered(site: Trusting, by: str | None, *, tamper: Tamper = lambda _: None
     record = Health(subject=Subject(kind=Kind.REPO, name="r1", repo="r1", recoverable=True), since=0.0)
     git(site.ledger.parent / "r1", "init", "-q")
     site.run_id = runs.begin(record)
-    (name,) = (one.id for one in RunReader(site.redis, site.store.keys).read(site.run_id).todos)
+    (name,) = (one.id for one in view_of(site.store, site.run_id).todos)
     tamper(site)
     site.deliver(name)
     return site.todo(name)
@@ -515,7 +515,7 @@ def test_an_emergency_orders_for_an_hour_and_approves_nothing(
     site.sweep({"A": "r1"}, by="dora")
     site.deliver("A")
     assert site.executed == ["A"]
-    assert RunReader(site.redis, site.store.keys).read(site.run_id).break_glass == "api is down"
+    assert view_of(site.store, site.run_id).break_glass == "api is down"
 
 
 def test_an_order_of_50_000_todos_is_small_and_a_worker_reads_one_block_of_it():

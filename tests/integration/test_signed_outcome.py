@@ -14,8 +14,8 @@ from coordination.api.run import Run
 from coordination.ecosystem.document import load
 from coordination.models import Verdict
 from coordination.runs.control import approvals
-from coordination.runs.views.run_view import RunReader
 from coordination.runs.write_back import FAILURE, file_id
+from tests.engine import view_of
 from tests.integration.test_signed_orders import site
 from tests.plans import PLAN
 from tests.trusted_worker import Trusting
@@ -74,7 +74,7 @@ def test_work_that_was_done_and_signed_is_written(site: Trusting, file: Path, by
     site.deliver("A")
     approvals.decide(site.connected("bob"), Verdict.APPROVE, "HAND", site.run_id)
     site.deliver("B", "r2")
-    assert RunReader(site.redis, site.store.keys).read(site.run_id).status == "succeeded"
+    assert view_of(site.store, site.run_id).status == "succeeded"
 
     assert written(site, file, by) == set(TODOS)
     assert site.refusals == []

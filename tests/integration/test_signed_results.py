@@ -23,14 +23,12 @@ from coordination.runs.attempt_store import Grant
 from coordination.runs.connection import Connection
 from coordination.runs.control.signing import sign_operation, subject_of, with_signatures
 from coordination.runs.records import RunBrief
-from coordination.runs.retrying.ended import read, restorable
-from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.submission.draft import Signing
 from coordination.trust.keys import new_key
 from coordination.trust.orders import OperationKind
 from coordination.trust.results import open_result, seal_result
 from coordination.trust.trust_file import read_trust
-from tests.engine import submit_retry
+from tests.engine import retry_of, submit_retry
 from tests.hosts import Host, World, reads, tip
 from tests.plans import PLAN
 from tests.testbed import git
@@ -136,16 +134,8 @@ class Site:
     def retry(self, run: str, **how: Any) -> str:
         """End a run, retry it, and return the new one."""
         self.store.complete(run, "OPEN", "somebody")
-        ended = read(self.store, run)
-        left = plan_retry_of(ended, None, self.world.settings, carried=restorable(self.store, ended), **how)
-        return submit_retry(
-            self.store,
-            left,
-            self.world.settings,
-            on_failure=None,
-            max_parallel=None,
-            signing=self.world.signing,
-        )[0]
+        left = retry_of(self.store, run, None, self.world.settings, **how)
+        return submit_retry(self.store, left, self.world.settings, signing=self.world.signing)[0]
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from coordination.errors import Unreachable, Unusable
 from coordination.messages.bus import MessageBus
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_events import RunEvent, all_events, follow
-from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.integration.conftest import submitted
 
@@ -69,7 +68,7 @@ def test_what_is_no_event_in_a_runs_stream_is_passed_over_by_all_who_read_it(red
 
         assert [e.id for e in itertools.takewhile(lambda e: e is not None, followed)] == [*before, last]
         read = list(all_events(client, store.keys, run.run_id))
-        view, brief = RunReader(client, store.keys).read(run.run_id), store.brief(run.run_id)
+        view, brief = run.view(), run.brief()
         assert "</svg>" in gantt_svg(view, brief, read, store.now_ms())
 
 
