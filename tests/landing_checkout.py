@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from coordination.models import Method
-from tests.worktrees import ANN, save
+from tests.worktrees import ANN, git, save
 from workers.landing.commits import landing_message, prepare
 from workers.landing.records import BaseBranch, Prepared
-from workers.workspace.git import git
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1\n"
 """A file of Git LFS, as git has it."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from coordination.models import Repo
-from workers.workspace.git import git
 from workers.workspace.lock import Claimant
 from workers.workspace.worktree import Worktree
 
@@ -28,6 +29,21 @@ def run_id(day: int = 1) -> str:
 def claimant(run: str, fence: int, todo: str = "T") -> Claimant:
     """Return the request of an attempt for a workspace, with a key that no other test process has."""
     return Claimant(run_id=run, key=f"{UNIQUE}/{run}/{todo}", fence=fence)
+
+
+def git(*args: str, cwd: Path, settings: Sequence[str] = (), stdin: str = "") -> str:
+    """Run a person's git; return its output without the last line end."""
+    words = [word for setting in settings for word in ("-c", setting)]
+    done = subprocess.run(
+        ["git", *words, *args],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=True,
+    )
+    return done.stdout.removesuffix("\n")
 
 
 def make_checkout(path: Path) -> Path:

@@ -24,8 +24,7 @@ from tests.change_sets import record
 from tests.forge.server import TestForge
 from tests.landing_checkout import POINTER, fake_git_lfs
 from tests.trusted_worker import Persons
-from tests.worktrees import ANN, make_checkout, save
-from workers.workspace.git import git
+from tests.worktrees import ANN, git, make_checkout, save
 
 RUNS = ("20260101-000000-aaaa", "20260102-000000-bbbb")
 

@@ -15,8 +15,7 @@ from coordination.errors import GitRefused, NotFound, Unreadable
 from coordination.runs.store import RunStore
 from tests.change_sets import record
 from tests.testbed import COORD, plain
-from tests.worktrees import make_checkout, save
-from workers.workspace.git import git
+from tests.worktrees import git, make_checkout, save
 
 TOKEN = "ghp_" + "a1B2" * 10
 

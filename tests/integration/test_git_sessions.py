@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from coordination.git import NOBODY
-from tests.worktrees import save
+from tests.worktrees import git, save
 from workers.workspace import change_set
 from workers.workspace import change_set as git_sessions
 from workers.workspace.change_set import BranchCopy, GitSessions
-from workers.workspace.git import git
 
 
 @pytest.fixture

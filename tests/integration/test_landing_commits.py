@@ -8,11 +8,10 @@ import pytest
 
 from coordination.models import Method
 from tests.landing_checkout import LINES, LandingCheckout
-from tests.worktrees import ANN, save
+from tests.worktrees import ANN, git, save
 from workers.landing.commits import prepare, reopen, revert_commit
 from workers.landing.history import has_landed
 from workers.landing.records import HasLanded, NoChange, Prepared, Reason, Refused
-from workers.workspace.git import git
 
 
 @pytest.fixture

@@ -18,10 +18,9 @@ from tests.attempts import SCRATCH
 from tests.landing_checkout import LandingCheckout
 from tests.testbed import FORKS
 from tests.waiting import until
-from tests.worktrees import ANN, save
+from tests.worktrees import ANN, git, save
 from workers.landing.local import look_local, push_local
 from workers.landing.records import BaseTip, Prepared, Pushed, Reason, Refused
-from workers.workspace.git import git
 
 
 @pytest.fixture

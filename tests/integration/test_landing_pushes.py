@@ -9,11 +9,10 @@ import pytest
 
 from tests.git_server import GitServer
 from tests.landing_checkout import LandingCheckout
-from tests.worktrees import ANN, save
+from tests.worktrees import ANN, git, save
 from workers.landing.local import look_local, push_local
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
 from workers.landing.remote import look, push
-from workers.workspace.git import git
 
 REMOTES = ("http", "path")
 

@@ -16,11 +16,10 @@ from coordination.git import base_tip
 from tests.git_server import GitServer
 from tests.landing_checkout import POINTER, LandingCheckout, fake_git_lfs
 from tests.waiting import until
-from tests.worktrees import save
+from tests.worktrees import git, save
 from workers.credentials import askpass_variables
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
 from workers.landing.remote import look, may_push, push, refused_large_files
-from workers.workspace.git import git
 
 
 @pytest.fixture

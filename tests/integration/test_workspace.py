@@ -14,10 +14,9 @@ import pytest
 from coordination.errors import GitRefused
 from coordination.models import Repo
 from tests.testbed import FORKS
-from tests.worktrees import AT_ONCE, SOON, Run, claimant
+from tests.worktrees import AT_ONCE, SOON, Run, claimant, git
 from workers.workspace.base import InPlace
 from workers.workspace.files import clear_scratch, scratch
-from workers.workspace.git import git
 from workers.workspace.lock import Superseded, WorkspaceBusy
 from workers.workspace.repository import common_dir_of, tip
 from workers.workspace.worktree import Worktree
