@@ -22,7 +22,6 @@ from workers.attempt.output import Log
 from workers.credentials import TodoSecrets
 from workers.outcome import AttemptOutcome
 from workers.sandbox import Sandboxes
-from workers.transfer.routes import NotCarried
 from workers.workspace.change_set import GitSessions
 from workers.workspace.git import Hold
 
@@ -44,8 +43,6 @@ class Bench:
     secrets: TodoSecrets | None = None
     """The credentials of the machine; `names` of an attempt are those that its todo names."""
     connection: Callable[[Callable[[Any], Any]], AbstractContextManager[str]] = lambda _: nullcontext("")
-    withdrawn: str = ""
-    """The remote's refusal to take back what was published."""
     _worker: tuple[Settings, Sandboxes] | None = None
 
     @property
@@ -118,7 +115,7 @@ class Bench:
             base=None,
             set_back=str,
             sandbox_demanded=demanded,
-            withdraw=self._withdraw,
+            withdraw=lambda: None,
         )
         grant = Grant(
             run_id=RUN,
@@ -144,10 +141,6 @@ class Bench:
 
     def _fetch(self, commit: str, _checkout: Path, _hold: Hold) -> None:
         raise GitRefused(f"{commit} is on no other host")
-
-    def _withdraw(self) -> None:
-        if self.withdrawn:
-            raise NotCarried(self.withdrawn)
 
     def make_repository(self, path: Path | None = None) -> Path:
         path = path or self.checkout

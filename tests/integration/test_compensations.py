@@ -58,20 +58,6 @@ def test_a_compensation_has_the_todos_output_a_key_of_its_own_and_commits_nothin
     assert "[coord] compensating it; it had ended as: succeeded\n" in bench.log
 
 
-def test_with_the_last_of_a_repository_its_worktree_and_branch_go(bench: Bench):
-    tip = bench.attempt(WORK).tip
-    assert bench.attempt(tip=tip, undo=undo()).kind is OutcomeKind.SUCCEEDED
-    assert bench.branches() == [f"coord/{RUN}", "main"]
-
-    last = undo(last=True)
-    assert bench.attempt(tip=tip, undo=last, compensate="cp a $OUT").kind is OutcomeKind.SUCCEEDED
-    assert bench.out.read_text() == "x\n"
-    assert bench.branches() == ["main"]
-    where = f"branch coord/{RUN} in {bench.checkout}"
-    assert f"[coord] {where} is removed; it was at {tip[:12]}\n" in bench.log
-    assert bench.attempt(tip=tip, undo=last).kind is OutcomeKind.SUCCEEDED, "again"
-
-
 def test_without_an_output_the_file_has_null_and_the_error_says_why(bench: Bench):
     failed = undo("", was=TodoState.FAILED)
     assert bench.attempt(undo=failed, compensate="cp $COORD_TODO_OUTPUT $OUT") == SUCCEEDED
@@ -148,16 +134,6 @@ def test_a_commit_by_hand_is_found_before_the_compensation_begins(bench: Bench):
         assert "stays: it has commits that no run has recorded" in outcome.error
     assert not bench.out.exists()
     assert git(bench.tree, "log", "-1", "--format=%s") == "mine"
-
-
-def test_a_branch_that_the_remote_keeps_is_no_success_and_stays_here_as_well(bench: Bench):
-    done = bench.attempt(WORK)
-    bench.withdrawn = "branch coord/x of https://there cannot be deleted: protected"
-
-    outcome = bench.attempt(tip=done.tip, undo=undo(last=True))
-
-    assert outcome == AttemptOutcome(kind=OutcomeKind.FAILED, error=bench.withdrawn), "it may go another time"
-    assert bench.branches() == [f"coord/{RUN}", "main"]
 
 
 A, A_AND_B = {"A": "up"}, {"A": "up", "B": ("up", ["A"])}

@@ -1,6 +1,4 @@
-"""A rollback as scripts and agents ask for it, and what subscribers hear of it; the workers' part
-is played.
-"""
+"""A rollback as scripts ask for it, and what subscribers hear of it; the workers' part is played."""
 
 from __future__ import annotations
 
@@ -10,11 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import yaml
 
 from coordination import Conflict, Coord, NotFound, UsageError
 from coordination.runs.store import RunStore
-from tests.agent import Agent, agent_of
 from tests.engine import BAD, OK, Engine
 from tests.integration.conftest import submitted
 
@@ -30,21 +26,10 @@ coordination:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "ecosystem.yaml"
-    path.write_text(FILE)
-    return path
-
-
-@pytest.fixture
-def coord(file: Path, redis_url: str) -> Iterator[Coord]:
+def coord(tmp_path: Path, redis_url: str) -> Iterator[Coord]:
+    file = tmp_path / "ecosystem.yaml"
+    file.write_text(FILE)
     with Coord(file, redis_url) as made:
-        yield made
-
-
-@pytest.fixture
-def ai(file: Path, redis_url: str) -> Iterator[Agent]:
-    with agent_of(file, redis_url) as made:
         yield made
 
 
@@ -60,11 +45,6 @@ def work(run: Engine, failing: str = "") -> None:
     """Messages of others to the workers are sent again, and executed."""
     run.resend(timedelta(0), 100)
     run.drain(lambda grant: BAD if grant.todo_id == failing else OK)
-
-
-def completed(file: Path) -> list[str]:
-    todos = yaml.safe_load(file.read_text())["coordination"]["todos"]
-    return [todo["id"] for todo in todos if todo.get("status") == "completed"]
 
 
 def test_a_script_has_a_run_undone_hears_of_it_and_accepts_a_failed_compensation(coord: Coord, run: Engine):
@@ -93,7 +73,7 @@ def test_a_script_has_a_run_undone_hears_of_it_and_accepts_a_failed_compensation
             found.accept(todos, reason)
     (asked,) = coord.live.asking()
     assert (asked.todo, asked.waits_for) == ("B", f"its compensation failed: coord rollback {run.run_id}")
-    coord.runs.accept(run.run_id, "B", "it may stay")
+    coord.runs.rollback(run.run_id, accept=("B",), reason="it may stay")
     work(run)
 
     assert found.wait(60).status == "rolled_back"
@@ -121,24 +101,3 @@ def test_a_preview_tells_a_script_what_a_rollback_undoes_and_cannot_undo(coord: 
     assert coord.runs.get(run.run_id).rollback_preview().todos == ("A", "B")
     with pytest.raises(NotFound):
         coord.runs.get("no-such-run").rollback_preview()
-
-
-def test_an_agent_has_a_run_undone_and_accepts_a_failed_compensation(ai: Agent, run: Engine, file: Path):
-    assert ai.call("coord_run_show", run=run.run_id, wait_s=10)["status"] == "succeeded"
-    assert ai.call("coord_run_rollback", run=run.run_id)["status"] == "rolling_back"
-    again = ai.call("coord_run_rollback", run=run.run_id)
-    refused = ai.refused("coord_run_cancel", run=run.run_id)
-    work(run, "B")
-    stuck = ai.call("coord_run_show", run=run.run_id, states=["compensation_failed"], wait_s=10)
-    no_reason = ai.refused("coord_run_rollback", run=run.run_id, accept=["B"])
-    ai.call("coord_run_rollback", run=run.run_id, accept="B", reason="ann took it back")
-    work(run)
-    undone = ai.call("coord_run_show", run=run.run_id, wait_s=10)
-
-    assert again["status"] == "rolling_back"
-    assert "it is being rolled back, and cannot turn back" in refused
-    assert (stuck["status"], [todo["id"] for todo in stuck["todos"]]) == ("rollback_failed", ["B"])
-    assert "a reason is required" in no_reason
-    assert undone["status"] == "rolled_back"
-    assert [todo["accepted"] for todo in undone["todos"]] == [None, "ann took it back"]
-    assert completed(file) == []
