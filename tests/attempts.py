@@ -1,4 +1,4 @@
-"""Attempts at one todo T of the repository `api`, without Redis."""
+"""The port of an attempt: attempts at one todo T of the repository `api`, without Redis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coordination.backend.steps.run import Undo
 from coordination.errors import GitRefused
 from coordination.models import Repo, Retry, Todo
 from coordination.runs.attempt_store import Grant
-from coordination.runs.records import RunBrief, TodoSpec
+from coordination.runs.records import RunBrief, TodoSpec, TodoState
 from coordination.settings import Settings
 from tests.testbed import git
 from tests.worktrees import run_id
@@ -26,11 +26,20 @@ from workers.workspace.change_set import GitSessions
 from workers.workspace.git import Hold
 
 RUN = run_id(2)
+UNDONE = run_id()
+"""The run whose todo a compensation undoes."""
 SCRATCH = (
     'scratch=$(mktemp -d); (cd "$scratch"; git init -q; git config user.email h@x; git config user.name h; '
     'echo s > s; git add s; git commit -q -m scratch); git -C "$scratch" log --format=%s; rm -rf "$scratch"'
 )
 """Shell commands of a program that makes a repository elsewhere, and removes it."""
+
+
+def undo(
+    output: str = '{"bucket":"b-7"}', *, last: bool = False, was: TodoState = TodoState.SUCCEEDED
+) -> Undo:
+    """Return the order to undo the todo, which ended with this output."""
+    return Undo(was=was, output=output, last=last, run=UNDONE, had_ended=True)
 
 
 @dataclass

@@ -10,18 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from coordination.backend.steps.run import Undo
 from coordination.runs.records import TodoState
-from tests.attempts import RUN, Bench
+from tests.attempts import RUN, UNDONE, Bench, undo
 from tests.disks import fill
 from tests.hosts import WRITES, Host, World, tip
 from tests.plans import Todos
 from tests.testbed import git
-from tests.worktrees import run_id
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.task_result import TaskResult, TaskResultKind
 
-UNDONE = run_id()
 SUCCEEDED = AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
 WORK = "echo x > a"
 
@@ -32,12 +29,6 @@ def bench(tmp_path: Path) -> Bench:
     made.brief = made.brief.model_copy(update={"agent_command": f"cat > {made.out}"})
     made.make_repository()
     return made
-
-
-def undo(
-    output: str = '{"bucket":"b-7"}', *, last: bool = False, was: TodoState = TodoState.SUCCEEDED
-) -> Undo:
-    return Undo(was=was, output=output, last=last, run=UNDONE, had_ended=True)
 
 
 def test_a_compensation_has_the_todos_output_a_key_of_its_own_and_commits_nothing(bench: Bench):
