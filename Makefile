@@ -4,8 +4,8 @@ BIN := .venv/bin
 # Without compiled modules each of the many processes that tests start takes twice the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup test-tools forge-tools install-with-uv install-with-pip lock demo test test-long coverage golden docs \
-  man pictures soak chaos lint compiled-tests clean
+.PHONY: setup test-tools forge-tools agent-tools install-with-uv install-with-pip lock demo test test-long coverage golden \
+  docs man pictures soak chaos lint compiled-tests clean
 
 setup: .venv/.installed
 
@@ -77,6 +77,16 @@ forge-tools: setup
 	    lint-staged@16.1.2; \
 	} >/dev/null 2>&1 || echo "programs of others were not installed: their tests are skipped" >&2
 
+# Install the programs of agents for `make test-long` with npm, 1.3 GB, if that is possible within five minutes.
+# Without them their tests are skipped.
+AGENT_TOOLS := build/agent-tools
+agent-tools:
+	@test -e $(AGENT_TOOLS)/node_modules/.bin/copilot || { command -v npm && mkdir -p $(AGENT_TOOLS) && \
+	  timeout 300 npm install --prefix $(AGENT_TOOLS) --silent --no-audit --no-fund \
+	    @anthropic-ai/claude-code@2.1.197 @openai/codex@0.169.0 opencode-ai@1.18.33 \
+	    @google/gemini-cli@0.61.0 @github/copilot@1.0.102; \
+	} >/dev/null 2>&1 || echo "the programs of agents were not installed: their tests are skipped" >&2
+
 test: setup
 	$(MAKE) --jobs 2 lint compiled-tests
 	$(BIN)/python $(PYTEST) --numprocesses 4 -m "not long"
@@ -86,7 +96,7 @@ compiled-tests: setup
 	@$(BIN)/python -m pytest --collect-only --quiet >/dev/null 2>&1 || true
 
 # Storms, soaks and benchmarks; tests of properties with all examples.
-test-long: setup forge-tools
+test-long: setup forge-tools agent-tools
 	$(BIN)/python $(PYTEST) --numprocesses 2 -m long
 	ALL_EXAMPLES=1 $(BIN)/python $(PYTEST) --numprocesses 2 -m "hypothesis and not long" tests/unit
 	ALL_EXAMPLES=1 $(BIN)/python $(PYTEST) --numprocesses 2 tests/contracts/test_*_machine.py \

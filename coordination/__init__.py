@@ -23,6 +23,7 @@
 | `backend` | Redis: client, keys, Lua steps, embedded server |
 | `credentials` | secrets of this machine: references, masking |
 | `sandbox` `sandbox_limits` | sandboxes for commands; limits of their processes |
+| `agent_programs` | facts about the programs of agents: names, logins, files, versions |
 | `settings` `setting_types` `models` `errors` | settings, their types; records of the file; exceptions |
 | `files` `git` `git_programs` | private files; git queries; settings of git for programs that it starts |
 | `terminal` | safe output |

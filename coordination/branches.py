@@ -25,6 +25,7 @@ from coordination.models.landing import check_branch_prefix
 from coordination.text import counted, listed, quoted
 
 HEADS = "refs/heads/"
+KEPT = "refs/coord/kept/"
 COPIES = "refs/coord/branches/"
 """Folder of the refs that keep where coord left branches whose prefix is not the default."""
 REMEMBERED = "coord-branches"
@@ -210,3 +211,8 @@ def git_directory(checkout: Path) -> Path:
         return place / shared.read_text().strip() if shared.is_file() else place
     except OSError:
         return place
+
+
+def kept_ref(run: str, todo: str) -> str:
+    """Return the reference that keeps the unfinished work of a todo while it waits."""
+    return f"{KEPT}{run}/{todo.replace('.', '%2E')}"

@@ -187,6 +187,8 @@ class View:
     network: bool
     cwd: Path
     binds: Binds = field(default_factory=Binds)
+    alias: Path | None = None
+    """Another place at which it sees its working folder, and where it starts; None: only at its own."""
 
 
 def argv(
@@ -196,7 +198,7 @@ def argv(
     within.
     """
     own = [word for name, value in variables.items() for word in ("--setenv", name, value)]
-    return [program, *_options(view), *own, "--chdir", str(view.cwd), "--", *command]
+    return [program, *_options(view), *own, "--chdir", str(view.alias or view.cwd), "--", *command]
 
 
 def _options(view: View) -> Iterator[str]:
@@ -215,6 +217,10 @@ def _options(view: View) -> Iterator[str]:
     for folder, place in view.binds.placed:
         yield from ("--bind", str(folder), str(place))
     yield from _binds("--ro-bind", view.binds.pinned)
+    if view.alias is not None:
+        yield from ("--bind", str(view.cwd), str(view.alias))
+        for pinned in (path for path in view.binds.pinned if path.is_relative_to(view.cwd)):
+            yield from ("--ro-bind", str(pinned), str(view.alias / pinned.relative_to(view.cwd)))
     yield from ("--remount-ro", "/")
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from string import Formatter
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
+
+from coordination.models import Agent
 
 COMMIT_FIELDS = ("task", "todo", "plan", "run")
 """Placeholders allowed in `commit_message`."""
@@ -15,6 +18,24 @@ COMMIT_FIELDS = ("task", "todo", "plan", "run")
 def split_words(value: object) -> object:
     """Accept `a, b` for a list, because environment variables cannot hold lists."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def json_text(value: object) -> object:
+    """Accept JSON for a list of mappings, because environment variables are texts."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"needs a list of mappings, as JSON in a variable: {error}") from error
+
+
+def reject_repeated(agents: tuple[Agent, ...]) -> tuple[Agent, ...]:
+    """Refuse two agents of one name."""
+    names = [agent.name for agent in agents]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"has two agents with the name {twice}; name them differently")
+    return agents
 
 
 def network_text(value: str) -> str:
@@ -55,16 +76,6 @@ SYNONYMS = (
     "docs documentation readme",
     "upgrade update bump migrate",
 )
-
-
-MODEL_KEYS = (
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-    "GEMINI_API_KEY",
-    "OPENAI_API_KEY",
-)
-"""Variables by which agents know the account of their model."""
 
 
 def word_off(value: object) -> object:

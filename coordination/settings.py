@@ -15,12 +15,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
+from coordination.agent_programs import LOGIN_VARIABLES
 from coordination.environment import ENV_PREFIX
 from coordination.errors import UsageError
 from coordination.files import expanded
 from coordination.frozen import FrozenModel
 from coordination.models import (
     OWN_BRANCHES,
+    Agent,
+    AgentKind,
+    AgentName,
     Backoff,
     BranchPrefix,
     Command,
@@ -33,14 +37,18 @@ from coordination.models import (
     lower_case,
 )
 from coordination.setting_types import (
-    MODEL_KEYS,
     SYNONYMS,
     Networks,
     check_commit_message,
+    json_text,
+    reject_repeated,
     split_words,
     word_off,
 )
 from coordination.text import wrong_value
+
+COMMAND_AGENT = "agent_command"
+"""Name of the agent that the setting of this name declares."""
 
 
 class Settings(FrozenModel):
@@ -54,7 +62,17 @@ class Settings(FrozenModel):
     namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=40)] = "coord"
     """Prefix of every Redis key and queue; two ecosystems with different namespaces can share one Redis."""
     agent_command: Command | None = None
-    """Command that executes agent todos; it receives the prompt on standard input."""
+    """Command that executes agent todos which name no agent, where `agent` names none: a program that reads
+    the prompt on its standard input, and whose exit code tells how it ended.
+    """
+    agent: AgentName | None = None
+    """Agent, by its name in `agents`, that executes todos which name none. None: `agent_command`, else the
+    only one of `agents`.
+    """
+    agents: Annotated[tuple[Agent, ...], BeforeValidator(json_text), AfterValidator(reject_repeated)] = ()
+    """Agents that todos may name: each with `name`, `kind` (claude, codex, gemini, opencode, copilot,
+    command), `model`, `args`, `command` and `prices`. COORD_AGENTS has them as JSON.
+    """
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)] | None = None
     """Name of this machine, for machines whose host name changes (containers) or is not unique. Read only
     from the environment, because the file is shared by all machines.
@@ -204,7 +222,7 @@ class Settings(FrozenModel):
     """Files and folders that todos in a sandbox may read and write, such as the folder of an agent's login.
     Read only from the environment, because a file that came with a folder must not open a sandbox.
     """
-    sandbox_variables: Annotated[tuple[Text, ...], BeforeValidator(split_words)] = MODEL_KEYS
+    sandbox_variables: Annotated[tuple[Text, ...], BeforeValidator(split_words)] = LOGIN_VARIABLES
     """Variables of the worker's environment that an agent in a sandbox gets though their names look secret.
     Read only from the environment, because a file that came with a folder must not open a sandbox.
     """
@@ -296,6 +314,22 @@ class Settings(FrozenModel):
     """
     levels_margin: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share by which dataflow must be faster before `auto` prefers it to levels."""
+
+    @property
+    def presets(self) -> Mapping[str, Agent]:
+        """Return the agents by name, with that of `agent_command`."""
+        found = {agent.name: agent for agent in self.agents}
+        if self.agent_command is not None:
+            kind, command = AgentKind.COMMAND, self.agent_command
+            found.setdefault(COMMAND_AGENT, Agent(name=COMMAND_AGENT, kind=kind, command=command))
+        return found
+
+    @property
+    def default_agent(self) -> str:
+        """Return the agent of todos that name none; empty if there is none."""
+        names = (self.agent, COMMAND_AGENT if self.agent_command is not None else None)
+        only = self.agents[0].name if len(self.agents) == 1 else ""
+        return next(filter(None, names), only)
 
     @property
     def this_host(self) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 from coordination.backend.steps.run import Undo
 from coordination.errors import GitRefused
-from coordination.models import Repo, Retry, Todo
+from coordination.models import AgentAction, Repo, Retry, Todo
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import RunBrief, TodoSpec, TodoState
+from coordination.runs.submission.specs import with_agents
 from coordination.settings import Settings
 from tests.testbed import git
 from tests.worktrees import run_id
@@ -52,6 +53,13 @@ class Bench:
     secrets: TodoSecrets | None = None
     """The credentials of the machine; `names` of an attempt are those that its todo names."""
     connection: Callable[[Callable[[Any], Any]], AbstractContextManager[str]] = lambda _: nullcontext("")
+    ordered: Settings = field(default_factory=Settings)
+    """The settings of the order, with its agents."""
+    run: str = RUN
+    tries: int = 0
+    """Failures of the todo so far."""
+    reads: Mapping[str, Path] = field(default_factory=dict)
+    """Where the agent sees other repositories."""
     _worker: tuple[Settings, Sandboxes] | None = None
 
     @property
@@ -87,6 +95,7 @@ class Bench:
         names: tuple[str, ...] = (),
         demanded: bool = False,
         behind: str = "",
+        qa: Any = (),
         **todo: Any,
     ) -> AttemptOutcome:
         self.fence += 1
@@ -99,9 +108,13 @@ class Bench:
         }
         row["env"] = {"OUT": str(self.out), **todo.get("env", {})}
         declared = Todo.model_validate(row if action is None else {**row, "action": action})
+        repo, agents = Repo(name="api", prepare=prepare, url=self.url, qa=qa), ()
+        if any(one is None or isinstance(one, AgentAction) for one in (declared.action, declared.compensate)):
+            declared, agents = with_agents(declared.working_in(repo), self.ordered)
         spec = TodoSpec(
             todo=declared,
-            repo=Repo(name="api", prepare=prepare, url=self.url),
+            repo=repo.model_copy(update={"qa": ()}),
+            agents=agents,
             timeout=declared.timeout or Settings().todo_timeout,
             retry=Retry(),
             behind=behind,
@@ -120,6 +133,7 @@ class Bench:
             fetch=self._fetch,
             git_sessions=GitSessions(),
             sandboxes=self._sandboxes(settings or Settings()),
+            reads=lambda: self.reads,
             landing=None,
             base=None,
             set_back=str,
@@ -127,13 +141,13 @@ class Bench:
             withdraw=lambda: None,
         )
         grant = Grant(
-            run_id=RUN,
+            run_id=self.run,
             todo_id="T",
             attempt=self.fence,
             fence=self.fence,
             spec_json=spec.model_dump_json(),
             tip=tip,
-            tries=0,
+            tries=self.tries,
             undo=undo,
         )
         log = Log(lambda text, skipped: None, self.folder / "log", limit_bytes=100_000, secrets=secrets)

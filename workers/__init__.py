@@ -13,6 +13,7 @@ asks for.
 | `restricted` | the services of a worker that asks a maintenance leader for its steps |
 | `delivery` | one message: the claim, the attempt, and the step that its outcome asks for |
 | `attempt/` | runs a todo or compensates one: workspace, command, result; its input, progress and output |
+| `agents/` | programs of agents: command lines, the meaning of their output |
 | `outcome` `task_result` | the outcome of an attempt, up to the step that settles it; what Celery shows |
 | `leases` | heartbeats of the worker and of its attempts; recovery after dead workers of this machine |
 | `notifications` | the worker's inbox |

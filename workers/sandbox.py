@@ -15,13 +15,14 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import coordination
+from coordination.agent_programs import BY_NAME, PROGRAM_FACTS, package_folders
 from coordination.files import expanded
-from coordination.models import SECRET, Action, AgentAction, Command, Repo, Service, Todo
+from coordination.models import SECRET, Action, Agent, Repo, Service, Todo
 from coordination.sandbox import (
     LINKED,
     PRIVATE,
@@ -52,53 +53,6 @@ PERSONAL = (".gitconfig", ".config/git/config", ".config/git/ignore", ".config/g
 """Files of the home folder that commands may read: without them git knows no author."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AgentFiles:
-    """Files of an agent's program in the home folder."""
-
-    copied: tuple[str, ...]
-    """Its login and settings: a todo gets a copy of them, and cannot change those of the user."""
-    shown: tuple[str, ...] = ()
-    """Its program, to be read."""
-
-
-AGENTS: Mapping[str, AgentFiles] = {
-    "claude": AgentFiles(
-        copied=(
-            ".claude.json",
-            *(
-                f".claude/{name}"
-                for name in (
-                    ".credentials.json", "settings.json", "settings.local.json", "CLAUDE.md", "agents",
-                    "commands", "hooks", "output-styles", "plugins", "rules", "skills",
-                )
-            ),
-        ),
-        shown=(".local/share/claude",),
-    ),
-    "codex": AgentFiles(
-        copied=tuple(
-            f".codex/{name}"
-            for name in (
-                "auth.json", "config.toml", "AGENTS.md", "instructions.md", "prompts", "skills", "rules",
-            )
-        )
-    ),
-    "gemini": AgentFiles(
-        copied=tuple(
-            f".gemini/{name}"
-            for name in (
-                "oauth_creds.json", "google_accounts.json", "settings.json", "installation_id", "GEMINI.md",
-                ".env", "commands", "extensions",
-            )
-        )
-    ),
-    "opencode": AgentFiles(
-        copied=(".config/opencode", ".local/share/opencode/auth.json"),
-        shown=(".opencode/bin", ".local/share/opencode/bin"),
-    ),
-}  # fmt: skip
-"""Files by the name of an agent's program."""
 MOST_COPIED_BYTES, MOST_COPIED = 64 * 1024 * 1024, 10_000
 """Limits of what a sandbox copies from the home folder."""
 
@@ -131,12 +85,38 @@ class Confinement:
     outside, such as bubblewrap, would obey LD_PRELOAD.
     """
     state: Path
+    login: frozenset[str] = frozenset()
+    """Variables with logins that its commands get, because they are those of an agent."""
+
+    @property
+    def without_login(self) -> Confinement:
+        """Return the sandbox without the files and variables with which an agent logs in."""
+        return replace(self, copied=(), dropped=self.dropped | self.login, login=frozenset())
+
+    def _shown_again(self, binds: Binds, copies: Path) -> tuple[tuple[Path, Path], ...]:
+        """Return the copies of a login and settings that a folder with sessions would hide, and their places.
+        A program writes into that folder: a link at their place there, which the sandbox would follow, goes.
+        """
+        found = []
+        for folder, place in binds.placed if self.home else ():
+            for file in (one for one in self.copied if one.parent == place):
+                copy = copies / file.relative_to(self.home or place)
+                if copy.exists():
+                    if (folder / file.name).is_symlink():
+                        (folder / file.name).unlink(missing_ok=True)
+                    found.append((copy, file))
+        return tuple(found)
 
     @contextmanager
     def around(
-        self, command: Sequence[str], environment: Mapping[str, str], cwd: Path, binds: Binds
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: Path,
+        binds: Binds,
+        alias: Path | None = None,
     ) -> Iterator[Confined]:
-        """Yield the command in its sandbox, whose private folders exist within the block.
+        """Yield the command in its sandbox, whose private folders exist within the block. `alias`: see View.
 
         Raises WorkspaceUnusable.
         """
@@ -152,7 +132,8 @@ class Confinement:
                 home=self.home,
                 network=self.bounds.network,
                 cwd=cwd,
-                binds=self.binds + binds,
+                binds=self.binds + binds + Binds(placed=self._shown_again(binds, private / "home")),
+                alias=alias,
             )
             kept = {name: value for name, value in environment.items() if name not in self.dropped}
             own = {name: "/tmp" for name in TEMPORARY if name in kept}  # noqa: S108
@@ -196,15 +177,15 @@ class Sandboxes:
         todo: Todo,
         repo: Repo,
         action: Action | None,
-        agent_command: Command | None,
+        agent: Agent | None,
         checkout: Path,
         *,
         demanded: bool = False,
     ) -> tuple[Confinement | None, str]:
         """Return the sandbox of an attempt, None without one, and a line for its log.
 
-        `action`: the action or compensation to execute; `checkout`: that of its repository; `demanded`: by
-        the role of the person who ordered it.
+        `action`: the action or compensation to execute; `agent`: the one that executes it, if one does;
+        `checkout`: that of its repository; `demanded`: by the role of the person who ordered it.
         Raises NoSandbox where one is demanded, and this machine has none.
         """
         decision = decide(todo, repo, action, self._settings, demanded=demanded)
@@ -215,14 +196,14 @@ class Sandboxes:
             probed.required(todo.id)
         elif not probed.works:
             return None, f"this agent runs without a sandbox: {probed.why_not}"
-        agent = action is None or isinstance(action, AgentAction)
         imposed = demanded or self._settings.sandbox == "require"
         files, line = NO_FILES, ""
-        if agent:
-            words = _words(agent_command)
+        if agent is not None:
+            words = _words(agent)
             line = self._why_no_login(words, checkout, redirected=REDIRECTING & todo.env.keys())
             files = self._of_agent(words, follows=not imposed, has_login=not line)
-        own = frozenset(todo.env) | (frozenset(self._settings.sandbox_variables) if agent else frozenset())
+        login = frozenset(self._settings.sandbox_variables) - todo.env.keys() if agent else frozenset[str]()
+        hidden = hidden_names(self._environ)
         confinement = Confinement(
             program=probed.program,
             machine=self._machine,
@@ -230,7 +211,8 @@ class Sandboxes:
             binds=self._tools + Binds(readable=files.readable),
             home=self._home,
             copied=files.copied,
-            dropped=hidden_names(self._environ) - own,
+            dropped=hidden - todo.env.keys() - login,
+            login=login & hidden,
             # a command line can be read by all users of the machine, an environment cannot
             inside=frozenset(name for name in todo.env if not SECRET.search(name)),
             state=self._state,
@@ -319,7 +301,7 @@ class Sandboxes:
         empty if it is, or has another name. `redirected`: variables of the todo that say where it is.
         """
         program = _program(words)
-        if Path(program).name not in AGENTS:
+        if Path(program).name not in BY_NAME:
             return ""
         place = re.sub(r"^(~|\$HOME|\$\{HOME\})/", f"{self._home or ''}/", program)
         found = shutil.which(place, path=self._environ.get("PATH", os.defpath))
@@ -331,7 +313,7 @@ class Sandboxes:
             return ""
         return (
             f"{program} gets no login: it may come from the repository, and need not be the program of the "
-            f"worker's user; let agent_command say {Path(program).name}, and let the todo set no PATH or HOME"
+            f"worker's user; let its command say {Path(program).name}, and let the todo set no PATH or HOME"
         )
 
     def _of_agent(self, words: Sequence[str], *, follows: bool, has_login: bool) -> _FilesOfAgent:
@@ -341,20 +323,29 @@ class Sandboxes:
         file, so nothing follows it where the worker or the role of the person who ordered it demands the
         sandbox.
         """
-        own = AGENTS.get(Path(_program(words)).name) if self._home and has_login else None
-        own = own or AgentFiles(copied=())
+        own = BY_NAME.get(Path(_program(words)).name) if self._home and has_login else None
         home = self._home or Path("/")
         named = (Path(word) for word in words if follows and word.startswith("/"))
-        scripts = (self._to_show(script) for script in named if script.is_file())
+        scripts = [*(self._to_show(script) for script in named if script.is_file()), *self._packages(words)]
         return _FilesOfAgent(
-            readable=(*_existing(home / name for name in own.shown), *_existing(_outside_system(scripts))),
-            copied=_existing(home / name for name in own.copied),
+            readable=_existing(
+                (*(home / name for name in (own.shown if own else ())), *_outside_system(scripts))
+            ),
+            copied=_existing(home / name for name in (own.copied if own else ())),
         )
 
+    def _packages(self, words: Sequence[str]) -> Iterator[Path]:
+        """Yield the folders that a program of PATH needs beside its own: npm, nvm and uv put links there."""
+        name = _program(words)
+        found = shutil.which(name, path=self._environ.get("PATH", os.defpath)) if "/" not in name else None
+        if found is not None:
+            yield from (folder for folder in package_folders(Path(found)) if self._is_narrow(folder))
 
-def _words(command: Command | None) -> Sequence[str]:
+
+def _words(agent: Agent) -> Sequence[str]:
+    command = agent.command or (PROGRAM_FACTS[agent.kind].name,)
     try:
-        return shlex.split(command) if isinstance(command, str) else command or ()
+        return shlex.split(command) if isinstance(command, str) else command
     except ValueError:  # unbalanced quotes: the shell will say so
         return ()
 

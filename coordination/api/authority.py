@@ -191,6 +191,11 @@ class Authority:
             self._record_refusal(operation, known.principal.name, error)
             raise
 
+    def check_reads(self, repos: Collection[str]) -> None:
+        """Raise NotAllowed unless the user of this process may let an agent see these repositories."""
+        if repos:
+            self.check("see_files", repos)
+
     def checked(self, name: str, part: T) -> T:
         """Return a part of `Coord` for scripts, whose methods check the right that they need."""
         return cast("T", Checked(part, NEEDS_OF_SCRIPTS[name], self.check))

@@ -571,6 +571,7 @@ class Run:
         from coordination.runs.retrying import retry_run
 
         self._access.authority.check("retry", left.repos)
+        self._access.authority.check_reads(left.reads)
         with self._reached() as connection:
             run_id = retry_run.start_retry(connection, left, on_failure=on_failure, max_parallel=max_parallel)
         arguments = {"of": self.id, "on_failure": on_failure, "max_parallel": max_parallel}

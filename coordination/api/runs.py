@@ -356,6 +356,7 @@ class Runs:
 
     def _check_start(self, sweep: Sweep) -> None:
         self._access.authority.check(sweep.operation, sweep.graph.repos)
+        self._access.authority.check_reads(sweep.graph.reads)
 
     def workplaces(self, repos: Collection[str], max_parallel: int | None = None) -> Workplaces:
         """Return where todos of these repositories can run at present."""

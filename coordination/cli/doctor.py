@@ -100,6 +100,9 @@ def _waits(run: RunView) -> Iterator[str]:
 @paged()
 def _print(checkup: Checkup, found: Sequence[Finding]) -> None:
     print_facts(dict(_head(checkup)))
+    if checkup.machine.agents:
+        click.echo()
+        _print_agents(checkup)
     if checkup.workers:
         click.echo()
         _print_workers(checkup)
@@ -146,6 +149,14 @@ def _trust(checkup: Checkup) -> Iterator[tuple[str, str]]:
     file = f"{found.trust_file}: {counted(found.principals, 'principal')}"
     yield "trust file", file if found.trust_file else "none: everything is allowed"
     yield "signatures", SIGNATURES[machine.signatures]
+
+
+def _print_agents(checkup: Checkup) -> None:
+    rows = []
+    for one in checkup.machine.agents:
+        version = one.version or one.why_no_version
+        rows.append((one.name, one.kind, one.path or f"{one.program}: not found", version, one.login))
+    print_table(("AGENT", "KIND", "PROGRAM", "VERSION", "LOGIN"), rows)
 
 
 def _print_workers(checkup: Checkup) -> None:

@@ -29,6 +29,7 @@ from coordination.models import (
     Via,
     Waves,
     Workspace,
+    criteria_in_words,
 )
 from coordination.planner.checks import Needs, unchecked
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
@@ -180,6 +181,7 @@ def request_text(
         title=plan.title if plan else todos[0].task,
         issues=issues_of(ecosystem, plan, todos),
         todos=tuple((todo, tasks.get(todo, "")) for todo in change.todos),
+        criteria=criteria_in_words(todo for todo in todos if todo.id in change.todos),
         after=after,
         followers=followers,
     )

@@ -5,6 +5,7 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 | module | content |
 |---|---|
 | `values.py` | durations, sizes, names, gates; base classes |
+| `agents.py` | presets of agents, and the action that orders one |
 | `checks.py` | quality checks of a repository, and their action |
 | `execution.py` | strategies, actions, gates, retries, the reuse of results |
 | `landing.py` | rules and waves by which change sets land; the actions of landings |
@@ -16,10 +17,18 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 
 from __future__ import annotations
 
+from coordination.models.agents import (
+    TELL_COST,
+    Agent,
+    AgentAction,
+    AgentKind,
+    AgentName,
+    Budget,
+    Prices,
+)
 from coordination.models.checks import Check, CheckKind, CheckName, QaAction
 from coordination.models.execution import (
     Action,
-    AgentAction,
     Backoff,
     Cache,
     FailureSign,
@@ -106,8 +115,10 @@ from coordination.models.tracking import (
     Todo,
     TodoStatus,
     Validation,
+    criteria_in_words,
     presentable,
     presentable_url,
+    reads_of,
     secrets_of,
     text_of,
 )
@@ -149,11 +160,16 @@ __all__ = [
     "OWN_BRANCHES",
     "REST",
     "SECRET",
+    "TELL_COST",
     "Action",
+    "Agent",
     "AgentAction",
+    "AgentKind",
+    "AgentName",
     "Atomic",
     "Backoff",
     "BranchPrefix",
+    "Budget",
     "Cache",
     "Check",
     "CheckKind",
@@ -201,6 +217,7 @@ __all__ = [
     "PlanRules",
     "PlanStatus",
     "PlanWaves",
+    "Prices",
     "Probe",
     "PythonAction",
     "QaAction",
@@ -248,6 +265,7 @@ __all__ = [
     "Workspace",
     "WriteBack",
     "argv_of",
+    "criteria_in_words",
     "generated_id",
     "is_made_by_coord",
     "is_of_landing",
@@ -257,6 +275,7 @@ __all__ = [
     "parse_size",
     "presentable",
     "presentable_url",
+    "reads_of",
     "secrets_of",
     "text_of",
 ]  # fmt: skip

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from coordination.models.values import Command, Duration, Id, Record, RelativePath, RepoName, Text, Word
 
-CheckName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=50)]
+CHECK_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+CheckName = Annotated[str, Field(pattern=CHECK_NAME, max_length=50)]
 Retries = Annotated[int, Field(strict=True, ge=0, le=10)]
 BARE = "qa"
 """Name of a check that has none."""
@@ -38,6 +41,21 @@ class Check(Record):
     """JUnit XML that the command writes: a path or glob in the repository."""
     retries: Retries = 0
     """How often a red check runs again; only for checks that are known to be flaky."""
+
+
+def check_of(wanted: Command | Check, declared: Callable[[str], Check | None]) -> Command | Check:
+    """Return the check that an agent's work must pass. A single word is the name of a declared check, and
+    stays if there is none; other texts are commands.
+    """
+    if isinstance(wanted, Check):
+        return wanted
+    if isinstance(wanted, str) and is_check_name(wanted):
+        return declared(wanted) or wanted
+    return Check(run=wanted)
+
+
+def is_check_name(text: str) -> bool:
+    return re.fullmatch(CHECK_NAME, text) is not None
 
 
 class QaAction(Record):

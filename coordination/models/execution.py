@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
+from coordination.models.agents import AgentAction
 from coordination.models.checks import QaAction
 from coordination.models.landing import LandAction, RevertAction, Via
 from coordination.models.services import ServiceAction
@@ -124,11 +125,6 @@ class PythonAction(Record):
     type: Literal["python"]
     call: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
     args: dict[str, Any] = {}
-
-
-class AgentAction(Record):
-    type: Literal["agent"]
-    prompt: Text | None = None
 
 
 class ManualAction(Record):

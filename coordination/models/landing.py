@@ -262,6 +262,8 @@ class RequestText(Record):
     """Id and title of the issues that wait for the plan."""
     todos: tuple[tuple[str, str], ...] = ()
     """Id and task of the todos whose work the request contains."""
+    criteria: tuple[tuple[str, str], ...] = ()
+    """Id of a todo, and an acceptance criterion of it that no command checks."""
     after: tuple[str, ...] = ()
     """Repositories that land earlier."""
     followers: tuple[str, ...] = ()

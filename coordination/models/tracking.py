@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from coordination.declared import Column, Table
-from coordination.models.checks import QaAction
+from coordination.models.agents import AgentAction
+from coordination.models.checks import CheckKind, QaAction, check_of
 from coordination.models.execution import (
     Action,
     Cache,
@@ -204,13 +205,25 @@ class Todo(Record):
     """Names of credentials of the worker's machine, which the commands of the todo get as files."""
 
     def working_in(self, repo: Repo) -> Todo:
-        """Return the todo with its repository's workspace if it declares none, and with the check that it
-        runs. `cache` is dropped in place, because the files that the todo reads and changes there are
-        unknown.
+        """Return the todo with its repository's workspace if it declares none, and with the checks that it
+        runs, or that its agent's work must pass. `cache` is dropped in place, because the files that the todo
+        reads and changes there are unknown.
         """
         if isinstance(self.action, QaAction):
             return self._checking(self.action, repo)._working_in(repo)
+        if self.action is None or isinstance(self.action, AgentAction):
+            return self._verified(self.action or AgentAction(type="agent"), repo)._working_in(repo)
         return self._working_in(repo)
+
+    def _verified(self, action: AgentAction, repo: Repo) -> Todo:
+        """Return the todo with the checks of its agent's work: those of `verify`, and the commands of its
+        acceptance criteria. A name that the repository does not declare stays: the graph refuses it.
+        """
+        unit = (check for check in repo.qa if check.kind is CheckKind.UNIT)
+        criteria = (one.check for one in self.acceptance_criteria if isinstance(one, Criterion))
+        wanted = [*(unit if action.verify is None else action.verify), *filter(None, criteria)]
+        verify = tuple(dict.fromkeys(check_of(one, repo.check) for one in wanted))
+        return self.model_copy(update={"action": action.model_copy(update={"verify": verify})})
 
     def _checking(self, action: QaAction, repo: Repo) -> Todo:
         """Return the todo with the declared check filled in. Its result is reused, and only the check's own
@@ -282,6 +295,16 @@ SECRET = re.compile("TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
 HIDDEN = "***"
 
 
+def criteria_in_words(todos: Iterable[Todo]) -> tuple[tuple[str, str], ...]:
+    """Return the acceptance criteria that no command checks, each with the id of its todo."""
+    return tuple(
+        (todo.id, text_of(one))
+        for todo in todos
+        for one in todo.acceptance_criteria
+        if isinstance(one, str) or one.check is None
+    )
+
+
 def secrets_of(todo: Todo) -> tuple[str, ...]:
     """Return the values of the todo's `env` whose names mark them as secret."""
     return tuple(str(value) for name, value in todo.env.items() if SECRET.search(name))
@@ -290,6 +313,11 @@ def secrets_of(todo: Todo) -> tuple[str, ...]:
 _LOGIN = re.compile(r"(?P<scheme>https?://)(?P<user>[^/@:\s]*)(?P<password>:[^/@\s]*)?@", re.IGNORECASE)
 LONGEST_USER = 19
 """Characters of a user's name in a url; a longer one is a token."""
+
+
+def reads_of(todo: Todo) -> tuple[str, ...]:
+    """Return the other repositories that the agent of a todo sees."""
+    return todo.action.reads if isinstance(todo.action, AgentAction) else ()
 
 
 def presentable_url(url: str) -> str:

@@ -97,7 +97,8 @@ def _reject_numbers(value: object) -> object:
     return value
 
 
-def _reject_foreign_path(pattern: str) -> str:
+def relative_path(pattern: str) -> str:
+    """Return a path or glob inside a repository. Raises ValueError for any other."""
     parts = pattern.split("/")
     if pattern.startswith(("/", "~")) or ".." in parts:
         raise ValueError("must be a path or a glob inside the repository, relative to its folder")
@@ -127,7 +128,7 @@ Size = Annotated[
 Text = Annotated[str, Field(min_length=1)]
 ProgramText = Annotated[Text, AfterValidator(reject_null)]
 """Text that a program gets: an argument, the path of a folder, or the message of a commit."""
-RelativePath = Annotated[Text, AfterValidator(_reject_foreign_path)]
+RelativePath = Annotated[Text, AfterValidator(relative_path)]
 """Path or glob inside a repository."""
 RepoName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100), AfterValidator(_reject_dot_names)

@@ -8,6 +8,7 @@
 | `supervision.py` `supervisor.py` | restarting local processes that have died |
 | `doctor.py` `checkup.py` | problems of an installation with remedies; the underlying facts |
 | `executable.py` | reasons why plans and todos cannot be executed |
+| `agent_check.py` | the agents of the settings on this machine: program, version, login |
 | `machine_check.py` | the part of doctor on the machine where it runs |
 | `quick_queries.py` | queries about runs that do not wait for Redis |
 | `used_ids.py` | ids that records have or had, which no new record gets |

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import stat
 import subprocess
@@ -30,7 +29,8 @@ from coordination.ecosystem.document import Document, load
 from coordination.errors import CoordinationError, InvalidFile, NotFound, Unreadable
 from coordination.files import loose, why_no_folder
 from coordination.health.store import HealthStore
-from coordination.models import Command, Ecosystem, SandboxKind, Signatures
+from coordination.models import Ecosystem, SandboxKind, Signatures
+from coordination.operations.agent_check import look_at_agents, program_of
 from coordination.operations.doctor import Checkup, File, LivingWorker, Server
 from coordination.operations.executable import broken_checkouts, not_transferable
 from coordination.operations.listening import look_at_certificate
@@ -99,15 +99,16 @@ def look_at_machine(
     the worker; `changed_folders`: folders that todos change; `asks_for_sandbox`: a todo or repository
     requires a sandbox; `over_http`: repositories with such a url.
     """
-    program = _program(settings.agent_command)
+    program = program_of(settings.agent_command)
     sandbox_asked = asks_for_sandbox or settings.sandbox in ("bubblewrap", "require")
-    uses = sandbox_asked or (settings.sandbox == "auto" and program is not None)
+    uses = sandbox_asked or (settings.sandbox == "auto" and bool(settings.presets))
     return Machine(
         host=settings.this_host,
         version=version("coord"),
         git=_git_version(),
         agent=program,
         agent_found=program is None or shutil.which(program) is not None,
+        agents=look_at_agents(settings, state),
         missing=tuple(_missing(settings)),
         sandbox=probe() if uses else None,
         sandbox_asked=sandbox_asked,
@@ -159,7 +160,7 @@ def _credentials(now: datetime, over_http: Iterable[str]) -> Iterator[tuple[str,
 def _missing(settings: Settings) -> Iterator[str]:
     """Yield the programs of settings for workers that are not installed."""
     for name in ("notify_command", "progress_command"):
-        if (program := _program(getattr(settings, name))) and shutil.which(program) is None:
+        if (program := program_of(getattr(settings, name))) and shutil.which(program) is None:
             yield f"{name}'s program {program!r}"
 
 
@@ -283,12 +284,3 @@ def _git_version() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.removeprefix("git version ").strip()
-
-
-def _program(command: Command | None) -> str | None:
-    """Return the program of a command: its first word that is not a variable assignment."""
-    if not isinstance(command, str):
-        return command[0] if command else None
-    with suppress(ValueError):  # unbalanced quotes, which the shell will report
-        return next((word for word in shlex.split(command) if "=" not in word), None)
-    return None

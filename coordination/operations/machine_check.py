@@ -8,8 +8,33 @@ from dataclasses import dataclass, field
 from coordination.backend.server_check import Finding
 from coordination.operations.listening import CertificateState
 from coordination.sandbox import Probed
+from coordination.settings import COMMAND_AGENT
 from coordination.text import counted
 from coordination.trust.administration import Review
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentCheck:
+    """What this machine has for an agent. Empty texts: nothing is known, or nothing is wrong."""
+
+    name: str
+    kind: str
+    program: str
+    path: str = ""
+    """Where the program is; empty: not in PATH."""
+    version: str = ""
+    why_no_version: str = ""
+    tested: str = ""
+    """The range of versions that was tested."""
+    is_untested: bool = False
+    login: str = ""
+    """The variable or the file with its login."""
+    logins: tuple[str, ...] = ()
+    """Variables that can log it in."""
+    personal: str = ""
+    """The file with the login of the person who uses this account."""
+    hidden: str = ""
+    """The folder of the program that a sandbox does not show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +49,8 @@ class Machine:
     agent: str | None = None
     """Program of `agent_command`."""
     agent_found: bool = True
+    agents: tuple[AgentCheck, ...] = ()
+    """The agents of the settings."""
     missing: Sequence[str] = ()
     """Other settings whose program is not installed, each with the program."""
     clock_offset_ms: int | None = None
@@ -51,6 +78,7 @@ def machine_findings(machine: Machine, *, embedded: bool, reports: bool) -> Iter
     machines matter. `reports`: a worker of this machine reports a lack of space by itself.
     """
     yield from _tools(machine, embedded=embedded, reports=reports)
+    yield from _agents(machine, embedded=embedded)
     yield from _programs(machine)
     yield from _sandbox(machine)
     yield from _certificate(machine)
@@ -71,6 +99,42 @@ def _tools(machine: Machine, *, embedded: bool, reports: bool) -> Iterator[Findi
             "install it, or correct agent_command"
             + ("" if embedded else " (only the workers' machines need it)"),
         )
+
+
+def _agents(machine: Machine, *, embedded: bool) -> Iterator[Finding]:
+    where = "" if embedded else " (only the workers' machines need it)"
+    for one in machine.agents:
+        agent = f"agent {one.name}"
+        if not one.path and one.name != COMMAND_AGENT:
+            finding = Finding.wrong if embedded else Finding.warning
+            yield finding(
+                f"{agent}: its program {one.program!r} is not in PATH on this machine",
+                f"install it, or correct `command` of the agent{where}",
+            )
+        if not one.path:
+            continue
+        if one.hidden:
+            yield Finding.warning(
+                f"{agent}: a sandbox does not show {one.hidden}, where its program lies",
+                "install it elsewhere, such as in /opt; or name its folder: COORD_SANDBOX_READABLE",
+            )
+        if one.is_untested:
+            yield Finding.warning(
+                f"{agent}: {one.program} {one.version} is outside of the versions that were tested, "
+                f"{one.tested}",
+                f"install one of them; or try it with a small todo, and look at its log{where}",
+            )
+        if one.logins and not one.login:
+            yield Finding.warning(
+                f"{agent}: no login of {one.program} was found on this machine",
+                f"set {' or '.join(one.logins)} in the worker's environment{where}",
+            )
+        if one.personal:
+            yield Finding.warning(
+                f"{agent}: {one.personal} is a person's own login, in reach of whatever the agent runs",
+                f"use a key of its own: set {one.logins[0]} in the worker's environment, and remove the file "
+                f"from the worker's account{where}",
+            )
 
 
 def _programs(machine: Machine) -> Iterator[Finding]:

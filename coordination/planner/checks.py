@@ -13,11 +13,12 @@ as it contains milestones with a gate: no todo of the file, and generated anew f
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from coordination.models import (
+    AgentAction,
     Check,
     CheckKind,
     Criterion,
@@ -139,6 +140,28 @@ def taken_names(ecosystem: Ecosystem, checks: Mapping[str, Todo]) -> list[str]:
 def is_check(plan: str, todo: str) -> bool:
     """Return whether a todo has the name of a check that is generated for a plan."""
     return todo.startswith(f"{plan}.{QA}.") or f".{CRITERION}." in todo
+
+
+def wrong_agents(ecosystem: Ecosystem, todos: Iterable[Todo]) -> Iterator[str]:
+    """Yield a sentence, with its remedy, for each field of an agent that its repository does not allow."""
+    names = {repo.name for repo in ecosystem.repos}
+    for todo in todos:
+        action = todo.action
+        if not isinstance(action, AgentAction):
+            continue
+        for name in (one for one in action.verify or () if isinstance(one, str)):
+            yield (
+                f"{todo.id}: verify names {name}, which is no check of {todo.repo}: add it to its qa, or "
+                f"write a command as a list: [[{name}]]"
+            )
+        for name in action.reads:
+            if name == todo.repo:
+                yield f"{todo.id}: reads names {name}, where it works: remove it"
+            elif name not in names:
+                yield f"{todo.id}: reads names {name}, which no repository is: declare it, or remove it"
+        if todo.workspace is Workspace.IN_PLACE and (action.paths or action.reads):
+            field = "paths" if action.paths else "reads"
+            yield f"{todo.id}: {field} needs a worktree, and it works in place: give it workspace: worktree"
 
 
 def wrong_checks(ecosystem: Ecosystem, todos: Iterable[Todo]) -> list[str]:

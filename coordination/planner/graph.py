@@ -14,7 +14,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from coordination.models import Ecosystem, Level, ManualAction, Plan, Todo, TodoStatus
+from coordination.models import Ecosystem, Level, ManualAction, Plan, Todo, TodoStatus, reads_of
 from coordination.planner import paths
 from coordination.planner.blockers import (
     Register,
@@ -24,7 +24,7 @@ from coordination.planner.blockers import (
     refusal,
     undeclared_repos,
 )
-from coordination.planner.checks import checks_of_plan, taken_names, wrong_checks
+from coordination.planner.checks import checks_of_plan, taken_names, wrong_agents, wrong_checks
 from coordination.planner.gates import (
     MILESTONE_REPO,
     gates_before,
@@ -223,6 +223,11 @@ class PlanGraph:
         """Repositories in which todos will run."""
         return tuple(dict.fromkeys(todo.repo for todo in self.todos.values() if not is_milestone(todo)))
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return the other repositories that the agents of the todos see."""
+        return frozenset(name for todo in self.todos.values() for name in reads_of(todo))
+
 
 def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGraph:
     """Build the graph of the plan's selected open todos.
@@ -254,6 +259,7 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
         *undeclared_repos(ecosystem, todos),
         *taken_names(ecosystem, checks),
         *wrong_checks(ecosystem, todos.values()),
+        *wrong_agents(ecosystem, todos.values()),
         *shortfalls(todos.values(), ecosystem.capacities()),
         *ambiguous(joined, register),
         *cycles(graph),

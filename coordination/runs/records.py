@@ -18,8 +18,9 @@ from coordination.branches import prefix_of
 from coordination.frozen import FrozenModel
 from coordination.models import (
     OWN_BRANCHES,
+    Agent,
+    AgentAction,
     BranchPrefix,
-    Command,
     Commit,
     Duration,
     Gate,
@@ -178,6 +179,8 @@ class WaitReason(StrEnum):
     """A person has disconnected its repository."""
     SERVICE = "service"
     """The probe of the service that it starts has not passed yet."""
+    LIMIT = "limit"
+    """The account of its agent is used up for some time, or the model's service is overloaded."""
 
     @classmethod
     def _missing_(cls, value: object) -> WaitReason:
@@ -210,6 +213,34 @@ class ByPerson(FrozenModel):
         return cls(approved_after=approved_after, two_persons=gate.two_persons)
 
 
+class Origin(FrozenModel):
+    """Address from which a repository is fetched and to which it is pushed, from the file at submission."""
+
+    url: str
+    branch: str
+    """The repository's branch, from which runs begin."""
+
+
+class ReadRepo(FrozenModel):
+    """A repository that an agent sees besides its own, as it was at submission."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    repo: str
+    branch: str
+    url: str = ""
+    tip: Commit | Literal[""] = ""
+    """The commit at which the change set has it; empty: it is seen at its base branch."""
+    run: RunId | Literal[""] = ""
+    """The run that has left it there."""
+    signed: str = ""
+    """The signed result that states the tip."""
+
+    @property
+    def origin(self) -> Origin | None:
+        return Origin(url=self.url, branch=self.branch) if self.url else None
+
+
 class TodoSpec(FrozenModel):
     """A todo as a worker executes it; written once, at submission. Workers need no ecosystem.yaml."""
 
@@ -223,6 +254,15 @@ class TodoSpec(FrozenModel):
     """The direct predecessors that a person settles: milestones and manual todos."""
     behind: str = ""
     """Digest of the gates that are approved before it starts, its own included; empty without any."""
+    agents: tuple[Agent, ...] = ()
+    """The agents that its action and its compensation name."""
+    reads: tuple[ReadRepo, ...] = ()
+    """The other repositories that its agent sees."""
+
+    def agent(self, action: AgentAction, failures: int = 0) -> Agent | None:
+        """Return the agent of an attempt that follows so many failures; None if no agent has this name."""
+        name = action.agent[min(failures, len(action.agent) - 1)] if action.agent else ""
+        return next((agent for agent in self.agents if agent.name == name), None)
 
     @property
     def judges(self) -> bool:
@@ -238,14 +278,6 @@ class TodoSpec(FrozenModel):
         }
         repos = {name: todo.repo for name, todo in predecessors.items()}
         return self.model_copy(update={"predecessors": repos, "by_person": by_person, "behind": behind})
-
-
-class Origin(FrozenModel):
-    """Address from which a repository is fetched and to which it is pushed, from the file at submission."""
-
-    url: str
-    branch: str
-    """The repository's branch, from which runs begin."""
 
 
 def changes_nothing(spec: str) -> bool:
@@ -330,7 +362,6 @@ class RunBrief(FrozenModel):
 
     run_id: str
     plan_id: str
-    agent_command: Command | None = None
     kill_grace: Duration = timedelta(seconds=5)
     commit_message: str = "{todo}: {task}"
     commit_hooks: Literal["run", "skip"] = "run"

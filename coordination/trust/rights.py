@@ -17,6 +17,8 @@ class Right(Word):
 
     READ = "read"
     """Show the file, runs, logs and messages."""
+    SEE_FILES = "see-files"
+    """Let an agent see the files of a repository in which it does not work (`reads`)."""
     EDIT = "edit"
     """Change records of the file and shared values; send and acknowledge messages."""
     SWEEP = "sweep"
@@ -55,7 +57,7 @@ class Role(Word):
 
 LADDER = (Role.VIEWER, Role.SUBMITTER, Role.APPROVER, Role.OPERATOR, Role.ADMIN)
 _ADDED: Mapping[Role, frozenset[Right]] = {
-    Role.VIEWER: frozenset({Right.READ}),
+    Role.VIEWER: frozenset({Right.READ, Right.SEE_FILES}),
     Role.SUBMITTER: frozenset({Right.EDIT, Right.SWEEP, Right.EXECUTE}),
     Role.APPROVER: frozenset({Right.APPROVE}),
     Role.OPERATOR: frozenset({Right.LAND, Right.MERGE, Right.RELEASE_LOCK}),
@@ -72,6 +74,7 @@ EMERGENCY = frozenset(Right) - VERDICTS
 
 OPERATIONS: Mapping[str, Right] = {
     "read": Right.READ,
+    "see_files": Right.SEE_FILES,
     "edit": Right.EDIT,
     "clear_checkpoints": Right.SWEEP,
     "complete": Right.APPROVE,

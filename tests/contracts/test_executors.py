@@ -10,7 +10,7 @@ import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,12 @@ from pydantic import ValidationError
 
 from coordination import rewrites
 from coordination.errors import PlanRefused
-from coordination.models import Repo, Todo
+from coordination.models import Agent, AgentAction, AgentKind, Repo, Todo
 from tests.waiting import until
-from workers.attempt.commands import EXECUTORS, Job, command_for
+from workers.agents.program import Invocation, Start
+from workers.agents.programs import PROGRAMS
+from workers.attempt.commands import EXECUTORS, Command, Job, command_for
+from workers.attempt.prompt import Task, prompt_of
 from workers.process import child
 
 FUNCTIONS = """
@@ -95,25 +98,38 @@ class Bench:
         self.handed_over = folder / "output.json"
         self.output = b""
 
-    def job(self, *, agent_command: Any = None, env: dict[str, str] | None = None, **todo: Any) -> Job:
-        files = {"COORD_CONTEXT": str(self.context), "COORD_OUTPUT": str(self.handed_over)}
+    def job(self, **todo: Any) -> Job:
         return Job(
             todo=Todo.model_validate({"id": "TODO-001", "task": "Do it", "repo": "widgets", **todo}),
             repo=Repo(name="widgets"),
             cwd=self.cwd,
-            env=os.environ | files | (env or {}),
-            context=self.context,
-            output=self.handed_over,
-            agent_command=agent_command,
         )
 
-    def begin(self, job: Job, timeout: timedelta = timedelta(seconds=60)) -> child.Child:
-        command = command_for(job)
+    def command(self, *, agent_command: Any = None, **todo: Any) -> Command | Invocation:
+        job = self.job(**todo)
+        if agent_command is None:
+            return command_for(job)
+        action = job.todo.action or AgentAction(type="agent")
+        assert isinstance(action, AgentAction)
+        task = Task(
+            todo=job.todo, repo=job.repo, action=action, folder=self.cwd, context=self.context,
+            output=self.handed_over,
+        )  # fmt: skip
+        agent = Agent(name="a", kind=AgentKind.COMMAND, command=agent_command)
+        return PROGRAMS[agent.kind].invocation(agent, Start(prompt=prompt_of(task)))
+
+    def begin(
+        self,
+        command: Command | Invocation,
+        timeout: timedelta = timedelta(seconds=60),
+        env: Mapping[str, str] | None = None,
+    ) -> child.Child:
+        files = {"COORD_CONTEXT": str(self.context), "COORD_OUTPUT": str(self.handed_over)}
         grace = timedelta(seconds=5)
         return child.start(
             command.argv,
-            cwd=job.cwd,
-            env=job.env,
+            cwd=self.cwd,
+            env=os.environ | files | (env or {}),
             stdin=command.stdin,
             timeout=timeout,
             kill_grace=grace,
@@ -123,8 +139,8 @@ class Bench:
     def take(self, data: bytes) -> None:
         self.output += data
 
-    def run(self, **job: Any) -> child.Exit:
-        return self.begin(self.job(**job)).wait()
+    def run(self, *, env: Mapping[str, str] | None = None, **todo: Any) -> child.Exit:
+        return self.begin(self.command(**todo), env=env).wait()
 
 
 @pytest.fixture
@@ -144,7 +160,7 @@ ALONE = {"rewrite", "qa"}
 
 def test_every_member_is_in_this_suite() -> None:
     actions = [make("succeed", None)["action"]["type"] for make in MEMBERS.values()]
-    assert {*actions, *ALONE} == set(EXECUTORS)
+    assert {*actions, *ALONE} == {*EXECUTORS, "agent"}
 
 
 def test_success_is_exit_code_0_and_both_outputs_arrive_byte_for_byte(bench: Bench, make: Make) -> None:
@@ -169,13 +185,13 @@ def test_a_failure_keeps_its_exit_code(bench: Bench, make: Make) -> None:
 
 
 def test_a_timeout_ends_it(bench: Bench, make: Make) -> None:
-    ended = bench.begin(bench.job(**make("linger", None)), timeout=timedelta(seconds=0.5)).wait()
+    ended = bench.begin(bench.command(**make("linger", None)), timeout=timedelta(seconds=0.5)).wait()
 
     assert (ended.signal, ended.reason, ended.ok) == (signal.SIGTERM, "timeout", False)
 
 
 def test_a_stop_ends_it_while_it_runs(bench: Bench, make: Make) -> None:
-    begun = bench.begin(bench.job(**make("linger", None)))
+    begun = bench.begin(bench.command(**make("linger", None)))
     waiting = threading.Thread(target=begun.wait)
     waiting.start()
     until(lambda: b"lingering" in bench.output)
@@ -287,10 +303,7 @@ def test_an_agent_that_works_is_a_small_script(bench: Bench) -> None:
     assert json.loads(bench.handed_over.read_text()) == {"did": "write it down"}
 
 
-def test_without_an_agent_and_for_a_manual_todo_the_refusal_says_what_to_do(bench: Bench) -> None:
-    with pytest.raises(PlanRefused) as no_agent:
-        command_for(bench.job())
-    assert "settings.agent_command" in no_agent.value.hint
+def test_for_a_manual_todo_the_refusal_says_what_to_do(bench: Bench) -> None:
     with pytest.raises(PlanRefused) as manual:
         command_for(bench.job(action={"type": "manual"}))
     assert manual.value.hint.endswith("coord todo complete TODO-001")

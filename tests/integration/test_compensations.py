@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from coordination.runs.records import TodoState
+from coordination.settings import Settings
 from tests.attempts import RUN, UNDONE, Bench, undo
 from tests.disks import fill
 from tests.hosts import WRITES, Host, World, tip
@@ -26,7 +27,7 @@ WORK = "echo x > a"
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     made = Bench(tmp_path, context={"predecessors": []})
-    made.brief = made.brief.model_copy(update={"agent_command": f"cat > {made.out}"})
+    made.ordered = Settings(agent_command=f"cat > {made.out}")
     made.make_repository()
     return made
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,40 @@ def test_a_command_that_ignores_term_is_killed_after_the_grace(start: type[Start
 
     ended = stubborn.end()
     assert (ended.signal, ended.reason) == (signal.SIGKILL, "cancelled")
+    assert time.monotonic() - began >= BRIEF.total_seconds()
+
+
+SECOND = (
+    "trap 'n=$((n+1)); echo term $n; [ $n -lt 2 ] || exit 7' TERM; n=0; echo 0; while :; do sleep 0.05; done"
+)
+"""A command that ends at its second TERM."""
+
+
+def test_an_agent_gets_a_second_term_and_any_other_command_one(start: type[Started]):
+    agent = start(*sh(SECOND), terms=2, kill_grace=timedelta(seconds=8))
+    other = start(*sh(SECOND), kill_grace=BRIEF)
+    agent.pids(1)
+    other.pids(1)
+
+    agent.child.stop("cancelled")
+    other.child.stop("cancelled")
+
+    ended = agent.end()
+    assert (ended.exit_code, ended.reason) == (7, "cancelled")
+    assert agent.output.count(b"term") == 2
+    ended = other.end()
+    assert (ended.signal, ended.reason) == (signal.SIGKILL, "cancelled")
+    assert other.output.count(b"term") == 1
+
+
+def test_an_agent_that_ignores_both_terms_is_killed_after_the_grace(start: type[Started]):
+    stubborn = start(*sh(STUBBORN), terms=2, kill_grace=BRIEF)
+    stubborn.pids(1)
+    began = time.monotonic()
+
+    stubborn.child.stop("cancelled")
+
+    assert stubborn.end().signal == signal.SIGKILL
     assert time.monotonic() - began >= BRIEF.total_seconds()
 
 

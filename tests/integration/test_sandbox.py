@@ -148,9 +148,7 @@ def test_a_hostile_todo_reads_writes_and_reaches_nothing_outside(bench: Bench):
 
 
 def test_only_a_todo_with_network_and_an_agent_reach_the_network(bench: Bench):
-    bench.brief = bench.brief.model_copy(
-        update={"agent_command": ("sh", "-c", "cat >/dev/null; exec $CONNECT")}
-    )
+    bench.ordered = Settings(agent_command=("sh", "-c", "cat >/dev/null; exec $CONNECT"))
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
         text = f"import socket; socket.create_connection(('127.0.0.1', {port}), timeout=60)"
@@ -364,7 +362,7 @@ def test_an_agent_has_copies_of_its_login_and_cannot_change_its_program(
     claude.parent.mkdir(parents=True)
     claude.symlink_to(program)
     monkeypatch.setenv("PATH", f"{claude.parent}:{os.environ['PATH']}")
-    bench.brief = bench.brief.model_copy(update={"agent_command": command.format(home=home)})
+    bench.ordered = Settings(agent_command=command.format(home=home))
 
     done = bench.attempt()
 
@@ -404,7 +402,7 @@ def test_a_program_of_the_repository_gets_no_login_by_the_name_of_an_agent(
     git(bench.checkout, "add", ".")
     git(bench.checkout, "commit", "-q", "-m", "a program")
     named = command.format(checkout=bench.checkout, home=home)
-    bench.brief = bench.brief.model_copy(update={"agent_command": named})
+    bench.ordered = Settings(agent_command=named)
 
     bench.attempt(**fields)
 
@@ -441,7 +439,7 @@ def test_a_worker_that_requires_the_sandbox_ignores_sandbox_off_of_a_todo(bench:
 def test_an_imposed_sandbox_shows_no_file_that_the_agent_command_names(bench: Bench, imposed: dict[str, Any]):
     key = bench.folder / "id_ed25519"
     key.write_text("the key of the worker")
-    bench.brief = bench.brief.model_copy(update={"agent_command": ("cat", str(key))})
+    bench.ordered = Settings(agent_command=("cat", str(key)))
 
     assert bench.attempt().kind is OutcomeKind.SUCCEEDED
     assert bench.attempt(**imposed).kind is OutcomeKind.FAILED

@@ -190,7 +190,7 @@ def swap_todos(site: Trusting) -> None:
 def change_brief(site: Trusting) -> None:
     meta = site.store.keys.run(site.run_id).meta
     brief = json.loads(site.redis.hget(meta, "brief"))
-    brief["agent_command"] = "sh"
+    brief["kill_grace"] = "PT9S"
     brief["origins"] = {"r1": {"url": "/tmp/elsewhere", "branch": "main"}}
     site.redis.hset(meta, "brief", json.dumps(brief))
 

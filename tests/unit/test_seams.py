@@ -35,8 +35,8 @@ RECORDS: Mapping[str, str] = {
 """Records that the library returns, or that the steps of a todo take."""
 PURE: Mapping[str, str] = {
     "coordination": (
-        "branches charts declared durations ecosystem operation_index planner retry sandbox_limits "
-        "setting_types states terminal text trailers"
+        "agent_programs branches charts declared durations ecosystem operation_index planner retry "
+        "sandbox_limits setting_types states terminal text trailers"
     ),
     "coordination.cache": "names",
     "coordination.cli": "times",
@@ -49,6 +49,10 @@ PURE: Mapping[str, str] = {
     "coordination.runs": "not_committed retry_policy submission.order views.levels_and_waves views.timeline",
     "coordination.tracker": "kinds relations",
     "coordination.trust": "envelope orders results rights trust_file",
+    "workers.agents": (
+        "claude codex command copilot fields gemini judge opencode program programs scope stream"
+    ),
+    "workers.attempt": "prompt",
 }
 """Rules that decide from facts; some read files. They use no Redis, process or thread."""
 EFFECTS = {"celery", "httpx2", "redis", "socket", "sqlite3", "subprocess", "threading"}

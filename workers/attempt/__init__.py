@@ -7,8 +7,11 @@
 | `actions.py` | running a todo, compensating a todo: where they differ |
 | `checks.py` | running a quality check; its verdict, from its exit code and its JUnit report |
 | `commands.py` `call.py` | from an action to a command under the guard; the caller of a python function |
+| `agent_rounds.py` `prompt.py` | an agent's rounds: prompt, program, paths, verify commands, feedback |
+| `reads.py` | other repositories that an agent sees |
 | `in_process.py` | services and landings, which need no command |
 | `context.py` `context_socket.py` | COORD_CONTEXT; shared values that a todo reads and sets |
+| `reads.py` | the other repositories that an agent sees |
 | `output.py` | the log, COORD_OUTPUT, and checkpoints |
 | `attempt_cache.py` `result_cache.py` | reuse of earlier results in an attempt; their keys and storage |
 """

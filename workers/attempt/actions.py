@@ -92,9 +92,9 @@ class AttemptAction:
         """Add to a failure of the command what may have led to it."""
         return why
 
-    def keep_result(self, workspace: Workspace, output: Path, start: str) -> AttemptOutcome:
-        """Keep the result of a command that succeeded, in the workspace. `output`: the file of COORD_OUTPUT.
-        Raises an error where it cannot be kept.
+    def keep_result(self, workspace: Workspace, output: Path, start: str, agent: str = "") -> AttemptOutcome:
+        """Keep the result of a command that succeeded, in the workspace. `output`: the file of COORD_OUTPUT;
+        `agent`: who made it, with version, model and session. Raises an error where it cannot be kept.
         """
         raise NotImplementedError
 
@@ -131,9 +131,9 @@ class RunTodo(AttemptAction):
     def cached(self, workspace: Workspace, start: str) -> AttemptOutcome | None:
         return self.cache.look(workspace, start) if self.cache else None
 
-    def keep_result(self, workspace: Workspace, output: Path, start: str) -> AttemptOutcome:
+    def keep_result(self, workspace: Workspace, output: Path, start: str, agent: str = "") -> AttemptOutcome:
         written = read_output(output, self.output_limit_bytes, self.log.masked_json)
-        tip = workspace.commit(self.grant.todo_id, self.log.masked(self.grant.spec.todo.task))
+        tip = workspace.commit(self.grant.todo_id, self.log.masked(self.grant.spec.todo.task), agent=agent)
         # A stop from here on comes too late: the todo is done, and the fence decides whether that counts.
         figures = "" if tip == (self.grant.tip or start) else workspace.figures(tip)
         outcome = AttemptOutcome(
@@ -187,7 +187,7 @@ class Compensate(AttemptAction):
             return why
         return f"{why}; {self.grant.todo_id} ended as {self.undo.was} without output"
 
-    def keep_result(self, workspace: Workspace, output: Path, start: str) -> AttemptOutcome:
+    def keep_result(self, workspace: Workspace, output: Path, start: str, agent: str = "") -> AttemptOutcome:
         return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
 
     def after_leave(self) -> None:

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, NotAllowed, Unsafe
 from coordination.files import open_private
-from coordination.models import LandCheck, NoopAction, argv_of
+from coordination.models import Agent, AgentAction, LandCheck, NoopAction, argv_of
 from coordination.models import Workspace as WorkspaceKind
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Blame, WaitReason
+from coordination.sandbox import Binds
+from workers.attempt.agent_rounds import AgentRounds, Surroundings
 from workers.attempt.checks import check_grant
 from workers.attempt.commands import AttemptCommands, Command, Job, command_for
 from workers.attempt.context import LeaseLost, PathMissing
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.in_process import InProcessAction, execute_in_process
 from workers.attempt.output import FULL_DISK, Checkpoint, Log
+from workers.attempt.prompt import Task
 from workers.credentials import SecretsMissing, write_secrets
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
 from workers.process.child import GUARD_LOST, Exit
@@ -42,6 +46,7 @@ from workers.workspace.worktree import Worktree
 BUSY_PATIENCE = timedelta(seconds=10)
 """How long an attempt keeps a worker's slot while processes of the former one are leaving the workspace."""
 
+MOST_FOLLOWERS = 20
 OUTPUT = "output.json"
 TRIED_AGAIN = "the todo is tried again by itself"
 
@@ -97,7 +102,7 @@ class Attempt:
                 return self._error(OutcomeKind.FAILED, interrupted)
             return self._interrupted_by(interrupted.trouble, interrupted)
         except (PathMissing, SecretsMissing) as missing:  # the todo goes on when it is there
-            return self._wait_for(missing.message)
+            return self._wait_for(missing.message, missing.hint)
         except Unsafe as unusable:
             awaited = f"a trust file of this machine that can be used: {unusable.message}"
             return self._wait_for(awaited, unusable.hint)
@@ -190,7 +195,7 @@ class Attempt:
         """Choose the sandbox of the attempt's commands. Raises NoSandbox."""
         env, spec = self._env, self.grant.spec
         self._commands.confinement, line = env.sandboxes.of(
-            *(spec.todo, spec.repo, self.grant.action, env.brief.agent_command, env.checkout),
+            *(spec.todo, spec.repo, self.grant.action, self._agent, env.checkout),
             demanded=env.sandbox_demanded,
         )
         if line:
@@ -299,22 +304,34 @@ class Attempt:
             environment = self._commands.environment(workspace)
             environment |= {name: str(file) for name, file in files.items()}
             environment |= secrets | (compensated.environment if compensated else {})
+            reads = self._env.reads()
+            binds = self._commands.sandbox_binds(folder, connection) + Binds(readable=tuple(reads.values()))
+            self._command_started = True
+            if isinstance(self.grant.action, AgentAction):
+                task = Task(
+                    todo=self.grant.spec.todo,
+                    repo=self.grant.spec.repo,
+                    action=self.grant.action,
+                    folder=workspace.path,
+                    context=context,
+                    output=output,
+                    secrets=environment.get("COORD_SECRETS", ""),
+                    checkpoint=checkpoint if self.grant.checkpoint and compensated is None else None,
+                    compensated=compensated,
+                    plan=self._env.brief.plan_id,
+                    followers=self._followers,
+                    predecessors=self._env.context().get("predecessors", ()),
+                    reads=reads,
+                )
+                return self._run_agent(task, workspace, environment, binds, start)
             job = Job(
                 todo=self.grant.spec.todo,
                 repo=self.grant.spec.repo,
                 cwd=workspace.path,
-                env=environment,
-                context=context,
-                output=output,
-                checkpoint=checkpoint if self.grant.checkpoint and compensated is None else None,
-                agent_command=self._env.brief.agent_command,
-                compensated=compensated,
+                compensates=compensated is not None,
             )
-            self._command_started = True
             self._action.before_command(workspace)
-            ended = self._commands.run(
-                workspace, command_for(job), environment, self._commands.sandbox_binds(folder, connection)
-            )
+            ended = self._commands.run(workspace, command_for(job), environment, binds)
             failed = None if ended.ok else self._failure(workspace, ended)
             is_judged = failed or self._commands.stopped is None
             if is_judged and (outcome := self._action.outcome_of(failed, ended, workspace, start)):
@@ -323,9 +340,42 @@ class Attempt:
                 return AttemptOutcome(kind=self._commands.stopped, exit_code=0)
             return self._keep_result(workspace, output, start)
 
-    def _keep_result(self, workspace: Workspace, output: Path, start: str) -> AttemptOutcome:
+    @property
+    def _agent(self) -> Agent | None:
+        """Return the agent that executes the attempt, if one does."""
+        action = self.grant.action
+        return self.grant.spec.agent(action, self.grant.tries) if isinstance(action, AgentAction) else None
+
+    @property
+    def _followers(self) -> list[str]:
+        """Return the todos that wait for this one, each with its repository."""
+        brief = self._env.brief
+        after = [name for name, before in brief.predecessors.items() if self.grant.todo_id in before]
+        return [f"{name} ({brief.repo_of.get(name, '')})" for name in after[:MOST_FOLLOWERS]]
+
+    def _run_agent(
+        self, task: Task, workspace: Workspace, environment: Mapping[str, str], binds: Binds, start: str
+    ) -> AttemptOutcome:
+        around = Surroundings(
+            grant=self.grant, state=self._env.state, plan=self._env.brief.plan_id, commands=self._commands,
+            log=self._log, workspace=workspace, environment=environment, binds=binds,
+            interrupted=partial(self._interrupted_by_host, workspace),
+            failed=partial(self._failure, workspace),
+        )  # fmt: skip
+        rounds = AgentRounds(task, around)
+        done = rounds.run()
+        if isinstance(done, AttemptOutcome):
+            return done
+        kept = self._keep_result(workspace, task.output, start, done.by)
+        if kept.tip and (why := rounds.refuse_outside(kept.tip)):
+            workspace.discard_changes()
+            self._log_failure(why, "")
+            return AttemptOutcome(kind=OutcomeKind.REFUSED, error=why)
+        return kept
+
+    def _keep_result(self, workspace: Workspace, output: Path, start: str, agent: str = "") -> AttemptOutcome:
         try:
-            kept = self._action.keep_result(workspace, output, start)
+            kept = self._action.keep_result(workspace, output, start, agent)
             found = workspace.not_committed() if kept.tip else ()
             for one in found:
                 self._log.line(_plain(f"not committed: {one.text}"))
@@ -390,18 +440,26 @@ class Attempt:
             return Trouble.DISK, full_disk, f"free some space; {TRIED_AGAIN}"
         return None
 
+    def _interrupted_by_host(self, workspace: Workspace, ended: Exit, why: str) -> AttemptOutcome | None:
+        """Return the outcome of a command that this host has interrupted; None if that is not the cause of
+        its failure.
+        """
+        if (found := self._host_trouble(workspace, ended)) is None:
+            return None
+        trouble, cause, remedy = found
+        return replace(
+            self._interrupted(trouble, f"{why}: {cause}", remedy),
+            exit_code=ended.exit_code,
+            # a todo that fills the disk by itself finds room when it starts
+            limited=not self._commands.was_full,
+            blame="worker" if ended.reason == GUARD_LOST else "",
+        )
+
     def _failure(self, workspace: Workspace, ended: Exit, step: str = "", hint: str = "") -> AttemptOutcome:
         """Return the outcome of a command that failed; `step` precedes the cause, `hint` says what to do."""
         why = self._action.explain(f"{step}{describe_exit(ended, self.grant.spec.timeout)}")
-        if (found := self._host_trouble(workspace, ended)) is not None:
-            trouble, cause, remedy = found
-            return replace(
-                self._interrupted(trouble, f"{why}: {cause}", remedy),
-                exit_code=ended.exit_code,
-                # a todo that fills the disk by itself finds room when it starts
-                limited=not self._commands.was_full,
-                blame="worker" if ended.reason == GUARD_LOST else "",
-            )
+        if (interrupted := self._interrupted_by_host(workspace, ended, why)) is not None:
+            return interrupted
         if ended.reason == "timeout":
             hint = "raise `timeout` of the todo, or the setting todo_timeout"
         self._log_failure(why, hint)

@@ -54,7 +54,7 @@ from coordination.cache.entries import NoRoom
 from coordination.errors import CoordinationError, GitRefused, LockTimeout, NotAllowed, Unreachable
 from coordination.git import is_commit
 from coordination.locks import Lock
-from coordination.models import Cache, Command
+from coordination.models import Cache
 from coordination.runs.attempt_store import Grant
 from coordination.sandbox import Bounds
 from coordination.text import format_hours
@@ -63,7 +63,7 @@ from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import WorkspaceUnusable
 from workers.workspace.base import Workspace
 from workers.workspace.files import scratch
-from workers.workspace.git import ask
+from workers.workspace.git import ask, git
 from workers.workspace.worktree import Worktree
 
 TROUBLE = (
@@ -97,7 +97,7 @@ class AttemptCache:
         results: Results,
         *,
         context: Callable[[], Mapping[str, Any]],
-        agent_command: Command | None,
+        reads: Callable[[], Mapping[str, Path]],
         no_cache: bool,
         state: Path,
         bounds: Callable[[], Bounds | None],
@@ -107,7 +107,7 @@ class AttemptCache:
         self._cache = cache
         self._results = results
         self._context = context
-        self._agent_command = agent_command
+        self._reads = reads
         self._no_cache = no_cache
         self._state = state
         self._bounds = bounds
@@ -177,7 +177,8 @@ class AttemptCache:
         context = self._context()
         trees = trees_behind(context.get("predecessors", ()))
         spec, origin = self._grant.spec, workspace.origin
-        return key_of(spec, self._agent_command, tree, inputs, context, trees, self._bounds(), origin)
+        reads = {repo: git("rev-parse", "HEAD^{tree}", cwd=place) for repo, place in self._reads().items()}
+        return key_of(spec, tree, inputs, context, trees, self._bounds(), origin, reads)
 
     def _hit(self, workspace: Worktree, start: str) -> AttemptOutcome | None:
         now = time.time()

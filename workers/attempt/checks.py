@@ -118,7 +118,9 @@ class RunCheck(RunTodo):
     def _result(self, ended: Exit, workspace: Workspace, start: str) -> CheckResult:
         how = describe_exit(ended, self.grant.spec.timeout)
         context = self.context()
-        result = judge(self.action, ended, how, self._report(workspace), start)
+        result = judge(
+            self.action, ended, how, report_of(workspace.path, self.action.report, self._before), start
+        )
         before = next(
             (one["output"] for one in context.get("predecessors", ()) if one["todo"] == self.action.before),
             None,
@@ -131,14 +133,6 @@ class RunCheck(RunTodo):
         }
         known = before is not None and is_known(result, read_result(before))
         return result.model_copy(update={"known": known, "needs": needs})
-
-    def _report(self, workspace: Workspace) -> Report | ReportUnreadable | None:
-        if not self.action.report:
-            return None
-        try:
-            return read_report(workspace.path, self.action.report, self._before)
-        except ReportUnreadable as unreadable:
-            return unreadable
 
     def _is_allowed(self, result: CheckResult) -> bool:
         """Return whether a red check is accepted: with an earlier result, only if it has no new failures."""
@@ -254,6 +248,18 @@ class Report:
 def stamps(root: Path, pattern: str) -> Mapping[Path, Stamp]:
     """Return the report's files before the command runs."""
     return {path: stamp for path in _files(root, pattern) if (stamp := _stamp(path))}
+
+
+def report_of(
+    root: Path, pattern: str | None, before: Mapping[Path, Stamp]
+) -> Report | ReportUnreadable | None:
+    """Return the report of a check, or why it cannot be read; None if the check has none."""
+    if not pattern:
+        return None
+    try:
+        return read_report(root, pattern, before)
+    except ReportUnreadable as unreadable:
+        return unreadable
 
 
 def read_report(root: Path, pattern: str, before: Mapping[Path, Stamp]) -> Report:

@@ -9,12 +9,10 @@
   every user of the machine can read it.
 * `{type: rewrite, pattern: …, rewrite: …, lang: …}` runs ast-grep (`coordination/rewrites.py`).
 * `{type: qa}` runs a quality check; `checks.py` judges it.
-* `{type: agent, prompt: …}`, and a todo without an action, run the submitter's agent command, which reads a
-  prompt.
 
-A manual todo has no command: it waits for a person and never reaches a worker. `AttemptCommands` starts,
-watches and ends `prepare`, the todo's own command, and `git commit` with its hooks, all in the same way
-(`workers/process/child.py`).
+`agent_rounds.py` makes the command of an agent. A manual todo has no command: it waits for a person
+and never reaches a worker. `AttemptCommands` starts, watches and ends `prepare`, the todo's own command, and
+`git commit` with its hooks, all in the same way (`workers/process/child.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +23,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from coordination import models
@@ -32,11 +31,10 @@ from coordination.cache.connection import Connection
 from coordination.disk import full
 from coordination.environment import UNATTENDED
 from coordination.errors import CoordinationError, PlanRefused
-from coordination.models import argv_of, text_of
+from coordination.models import argv_of
 from coordination.rewrites import UNPARSED, ast_grep, pattern_arguments, rewrite_arguments
 from coordination.runs.attempt_store import Grant
 from coordination.sandbox import Binds, Bounds
-from workers.attempt.actions import CompensatedTodo
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.output import Log, OutputTail
 from workers.outcome import OutcomeKind
@@ -71,29 +69,29 @@ class Job:
     todo: models.Todo
     repo: models.Repo
     cwd: Path
-    env: Mapping[str, str]
-    """The whole environment of the command, with COORD_*."""
-    context: Path
-    """COORD_CONTEXT: the outputs of the predecessors, and shared values."""
-    output: Path
-    """COORD_OUTPUT: the file for the JSON that dependents get."""
-    checkpoint: Path | None = None
-    """COORD_CHECKPOINT, if an earlier attempt has written a checkpoint."""
-    agent_command: models.Command | None = None
-    """The command of the person who submitted the run, from its brief."""
-    compensated: CompensatedTodo | None = None
-    """The todo to be compensated; None if the todo itself is executed."""
+    compensates: bool = False
+    """True if the todo is undone instead of executed."""
 
     @property
     def action(self) -> models.Action | None:
-        """Return the action to execute; None: an agent gets the task."""
-        return self.todo.compensate if self.compensated else self.todo.action
+        """Return the action to execute: that of the todo, or its compensation."""
+        return self.todo.compensate if self.compensates else self.todo.action
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
     argv: tuple[str, ...]
     stdin: bytes = b""
+    timeout: timedelta | None = None
+    """None: that of the todo."""
+    on_output: Callable[[bytes], None] | None = None
+    """Takes its output; None: it goes to the log."""
+    has_login: bool = False
+    """True for an agent: in a sandbox it gets the files and variables with which it logs in."""
+    alias: Path | None = None
+    """In a sandbox: another place at which it sees its folder."""
+    terms: int = 1
+    """Number of TERM signals before KILL."""
 
 
 def shell_command(job: Job) -> Command:
@@ -128,81 +126,11 @@ def check_command(job: Job) -> Command:
     return Command(argv=argv_of(job.action.run))
 
 
-def agent_command(job: Job) -> Command:
-    if job.agent_command is None:
-        raise PlanRefused(
-            f"{job.todo.id} needs an agent, and no agent command is configured",
-            "set settings.agent_command in ecosystem.yaml (a command that reads a prompt), "
-            "or give the todo an action",
-        )
-    return Command(argv=argv_of(job.agent_command), stdin=prompt(job).encode())
-
-
-def prompt(job: Job) -> str:
-    """Return the prompt of an agent: that of the action, or the fields of the todo to be done or undone; then
-    the paths of its files.
-    """
-    written = job.action.prompt if isinstance(job.action, models.AgentAction) else None
-    files = _files(job) if job.compensated is None else _files_to_undo(job, job.compensated)
-    return f"{written or _described(job)}\n\n{files}\n"
-
-
-def _described(job: Job) -> str:
-    todo = job.todo
-    role = f" ({job.repo.role})" if job.repo.role else ""
-    first = f"Task {todo.id}: {todo.task}"
-    if job.compensated:
-        first = (
-            "Undo what this task has done outside of the repository, as far as it has; "
-            f"it ended as {job.compensated.state}.\n{first}"
-        )
-    parts = [first, f"Repository: {job.repo.name}{role}, in {job.cwd}"]
-    if todo.description:
-        parts.append(todo.description)
-    if todo.acceptance_criteria and not job.compensated:
-        parts.append(
-            "It is done when:\n"
-            + "\n".join(f"- {text_of(criterion)}" for criterion in todo.acceptance_criteria)
-        )
-    return "\n\n".join(parts)
-
-
-def _files(job: Job) -> str:
-    former = f"The checkpoint of the previous attempt is in {job.checkpoint} (COORD_CHECKPOINT).\n"
-    return (
-        f"The outputs of the predecessors are in the JSON file {job.context} (COORD_CONTEXT).\n"
-        f"Write the output for dependents as JSON to {job.output} (COORD_OUTPUT).\n"
-        f"{former if job.checkpoint else ''}"
-        f"{_secrets(job)}"
-        "Work in the current folder. "
-        "What is left changed there when you exit with code 0 is committed for you."
-    )
-
-
-def _secrets(job: Job) -> str:
-    if not job.todo.secrets:
-        return ""
-    names = ", ".join(job.todo.secrets)
-    return f"The secrets {names} are files in {job.env.get('COORD_SECRETS', '')} (COORD_SECRETS).\n"
-
-
-def _files_to_undo(job: Job, compensated: CompensatedTodo) -> str:
-    return (
-        f"The output of the task is in the JSON file {compensated.output} (COORD_TODO_OUTPUT), "
-        "null if nothing.\n"
-        f"The outputs of its predecessors are in the JSON file {job.context} (COORD_CONTEXT).\n"
-        f"{_secrets(job)}"
-        "Work in the current folder; nothing of it is committed. It may have been undone in part before: "
-        "exit with code 0 when nothing is left to undo."
-    )
-
-
 Executor = Callable[[Job], Command]
 
 EXECUTORS: Mapping[str, Executor] = {
     "shell": shell_command,
     "python": python_command,
-    "agent": agent_command,
     "rewrite": rewrite_command,
     "qa": check_command,
 }
@@ -211,8 +139,8 @@ EXECUTORS: Mapping[str, Executor] = {
 
 def command_for(job: Job) -> Command:
     """Return the command for a job. Raises PlanRefused if there is none."""
-    kind = job.action.type if job.action else "agent"
-    if kind not in EXECUTORS:
+    kind = job.action.type if job.action else ""
+    if job.action is None or kind not in EXECUTORS:
         raise PlanRefused(
             f"{job.todo.id}: a worker does not execute a {kind} action",
             f"when it is done: coord todo complete {job.todo.id}",
@@ -265,26 +193,40 @@ class AttemptCommands:
         """Run the command in the attempt's sandbox, if it has one. `binds`: what it needs there besides the
         workspace.
         """
-        if self.confinement is None:
+        confinement = self.confinement if command.has_login else self._without_login
+        if confinement is None:
             return self._run(workspace, command, Confined(argv=command.argv, environment=environment))
         binds = workspace.binds + binds
-        with self.confinement.around(command.argv, environment, workspace.path, binds) as confined:
+        with confinement.around(command.argv, environment, workspace.path, binds, command.alias) as confined:
             return self._run(workspace, command, confined)
+
+    @property
+    def _without_login(self) -> Confinement | None:
+        return self.confinement and self.confinement.without_login
+
+    def interrupt(self, reason: str) -> None:
+        """End the present command, which then has this reason; the attempt goes on."""
+        with self._guard:
+            child = self._child
+        if child is not None:
+            child.stop(reason)
 
     def _run(self, workspace: Workspace, command: Command, confined: Confined) -> Exit:
         self.was_full = full(self._disks(workspace))
         self.output_tail.begin()
+        take = command.on_output or self.output_tail.take
         child = start(
             confined.argv,
             cwd=workspace.path,
             env=confined.environment,
             stdin=command.stdin,
-            timeout=self._grant.spec.timeout,
+            timeout=self._grant.spec.timeout if command.timeout is None else command.timeout,
             kill_grace=self._env.brief.kill_grace,
-            on_output=self.output_tail.take,
+            on_output=take,
             hold=workspace.hold.fd,
             mark=workspace.mark,
             limits=confined.limits,
+            terms=command.terms,
         )
         with self._guard:
             self._child = child

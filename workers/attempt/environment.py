@@ -13,21 +13,24 @@ from typing import Any
 from coordination.branches import run_branch
 from coordination.credentials.records import Purpose
 from coordination.credentials.store import credentials_file
+from coordination.errors import PlanRefused
 from coordination.models import LandCheck, QaAction
 from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.runs.records import RunBrief
+from coordination.runs.records import ReadRepo, RunBrief
 from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.run_kinds import is_landing
 from coordination.runs.submission.draft import HOST
 from coordination.runs.worker_registry import Worker
 from coordination.sandbox import Bounds
+from coordination.text import listed
 from workers.attempt.actions import AttemptAction, Compensate, RunTodo
 from workers.attempt.attempt_cache import AttemptCache
 from workers.attempt.checks import RunCheck
 from workers.attempt.context import Context, PredecessorPaths
 from workers.attempt.context_socket import ContextSocket
 from workers.attempt.output import Log
+from workers.attempt.reads import ReadRepos
 from workers.attempt.result_cache import Results
 from workers.cleanup.change_set_rollback import ChangeSetRollback
 from workers.cleanup.landed import has_landed
@@ -87,6 +90,10 @@ class AttemptEnvironment:
     git_sessions: GitSessions
     """The git processes that this worker keeps open."""
     sandboxes: Sandboxes
+    reads: Callable[[], Mapping[str, Path]]
+    """Checks out the other repositories that the agent sees; returns where. Raises a CoordinationError with
+    the reason why one cannot be seen.
+    """
     landing: MakeLandTodo | None
     """Makes the todo of a landing run; None if this worker may not write change sets."""
     base: Callable[[], RunBase] | None
@@ -176,7 +183,7 @@ class AttemptEnvironment:
             cache,
             self.results,
             context=self.context,
-            agent_command=self.brief.agent_command,
+            reads=self.reads,
             no_cache=self.brief.no_cache,
             state=self.state,
             bounds=bounds,
@@ -219,6 +226,7 @@ class AttemptEnvironments:
         self.transfer = CommitTransfer(bundles, config, served, self._access)
         predecessor_paths = PredecessorPaths(self.transfer.fetcher, config.state, self._home)
         limit_bytes = config.settings.context_limit_bytes
+        self._read_repos = ReadRepos(self.transfer.fetcher, served, config.state, self._access)
         self.context = Context(store, predecessor_paths, limit_bytes, signed_results, orders.brief)
         self._rollback = change_sets and ChangeSetRollback(
             change_sets=change_sets, signed_results=signed_results, checkouts=served,
@@ -248,6 +256,7 @@ class AttemptEnvironments:
                 self._contexts, grant.run_id, grant.todo_id, value_bytes, masked
             ),
             secrets=self._secrets,
+            reads=cache(lambda: self._reads(grant, brief, context, log)),
             results=self._results,
             git_sessions=self._git_sessions,
             sandboxes=self._sandboxes,
@@ -258,6 +267,24 @@ class AttemptEnvironments:
             landing=partial(LandTodo, grant, self._land_services) if self._land_services else None,
             withdraw=lambda: until_answered(lambda: self._withdraw(grant, brief)),
         )
+
+    def _reads(
+        self, grant: Grant, brief: RunBrief, context: Callable[[], Mapping[str, Any]], log: Log
+    ) -> Mapping[str, Path]:
+        if not grant.spec.reads or grant.undo is not None:
+            return {}
+        if self._change_sets is None:
+            raise PlanRefused(
+                f"{grant.todo_id} reads {listed([one.repo for one in grant.spec.reads])}, and this worker is "
+                "restricted to its own repositories",
+                f"let a worker that is not restricted serve {grant.spec.repo.name}; or remove `reads`",
+            )
+        commits = context()["commits"]
+
+        def check(read: ReadRepo) -> None:
+            self._signed_results.check_read(grant, read, brief.change_set)
+
+        return until_answered(lambda: self._read_repos.of(grant, brief, commits, check, log.line))
 
     def _check_history(self, grant: Grant, context: Callable[[], Mapping[str, Any]], start: str) -> None:
         """Ask git if the commit at which a todo starts has those of its predecessors in its repository."""

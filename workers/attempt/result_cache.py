@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 from coordination.cache import Store
@@ -32,7 +33,7 @@ from coordination.cache.names import LONGEST_TTL, Limits
 from coordination.errors import CoordinationError
 from coordination.locks import Lock, LockManager
 from coordination.locks.request import RESULT
-from coordination.models import AgentAction, Command, QaAction, text_of
+from coordination.models import AgentAction, QaAction, text_of
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import TodoSpec
 from coordination.sandbox import Bounds
@@ -59,31 +60,33 @@ class NotKnown(CoordinationError):
 
 def key_of(
     spec: TodoSpec,
-    agent_command: Command | None,
     tree: str,
     inputs: InputFiles,
     context: Mapping[str, Any],
     trees: Mapping[str, str],
     bounds: Bounds | None = None,
     origin: Sequence[str] = (),
+    reads: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return SHA-256 over canonical JSON.
 
     `context`: as COORD_CONTEXT has it. `trees`: of each predecessor with a commit. `bounds`: the sandbox; a
     command may do other things without files, network or memory. `origin`: where the files come from that no
-    commit has (`Worktree.origin`), so that what an earlier todo has left decides no check.
+    commit has (`Worktree.origin`), so that what an earlier todo has left decides no check. `reads`: the tree
+    of each other repository that the agent sees.
     """
     parts = {
         "format": FORMAT,
         "repo": spec.repo.name,
         "prepare": spec.repo.prepare,
-        "action": _action(spec, agent_command),
+        "action": _action(spec),
         "env": {name: str(value) for name, value in spec.todo.env.items()},
         **({"secrets": spec.todo.secrets} if spec.todo.secrets else {}),
         "tree": tree,
         "origin": [*origin],
         "inputs": inputs,
         "predecessors": _predecessors(spec, context, trees),
+        **({"reads": {**reads}} if reads else {}),
         "context": [context.get("context"), context.get("context_omitted")],
         **({"sandbox": asdict(bounds)} if bounds else {}),
     }
@@ -109,14 +112,16 @@ def _predecessors(spec: TodoSpec, context: Mapping[str, Any], trees: Mapping[str
     return found
 
 
-def _action(spec: TodoSpec, agent_command: Command | None) -> object:
+def _action(spec: TodoSpec) -> object:
     todo = spec.todo
     if isinstance(todo.action, QaAction):
         return todo.action.model_dump(mode="json", include={"type", "check", "kind", "run", "report"})
     if todo.action is not None and not isinstance(todo.action, AgentAction):
         return todo.action.model_dump(mode="json")
-    task = [todo.action.prompt] if todo.action and todo.action.prompt else _task_fields(spec)
-    return {"agent": agent_command, "told": task}
+    action = todo.action or AgentAction(type="agent")
+    told = [action.prompt] if action.prompt else _task_fields(spec)
+    ordered = action.model_dump(mode="json", exclude={"prompt"}, exclude_defaults=True)
+    return {**ordered, "agents": [agent.model_dump(mode="json") for agent in spec.agents], "told": told}
 
 
 def _task_fields(spec: TodoSpec) -> list[object]:

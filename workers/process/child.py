@@ -84,12 +84,14 @@ def start(
     hold: int | None = None,
     mark: int | None = None,
     limits: SandboxLimits | None = None,
+    terms: int = 1,
 ) -> Child:
     """Start `argv` in `cwd`.
 
     `hold` is a descriptor (a flock) that stays open until no process of the command lives. `mark`: the mark
     of its processes (`orphans.py`); None: one of its own. `limits`: those of the sandbox that `argv` starts;
-    None: it starts none. Raises WorkspaceUnusable while the machine lacks processes, descriptors or disk.
+    None: it starts none. `terms`: number of TERM signals before KILL; the second one follows after half of
+    the grace. Raises WorkspaceUnusable while the machine lacks processes, descriptors or disk.
     """
     marker = orphans.ProcessMarker.of(env, cwd, orphans.new_mark() if mark is None else mark)
     child = Child(on_output, marker, timeout, kill_grace)
@@ -100,6 +102,7 @@ def start(
         str(timeout.total_seconds()),
         str(kill_grace.total_seconds()),
         limited,
+        str(terms),
         locale,
     ]
     try:

@@ -86,7 +86,13 @@ class Refused(Exception):
 
 class Guard:
     def __init__(
-        self, line: int, mark: int, timeout_s: float, grace_s: float, limits: SandboxLimits | None
+        self,
+        line: int,
+        mark: int,
+        timeout_s: float,
+        grace_s: float,
+        limits: SandboxLimits | None,
+        terms: int = 1,
     ) -> None:
         self.line = line
         self.limits = limits
@@ -94,7 +100,10 @@ class Guard:
         self.worker_is_alive = True
         self.grace_s = grace_s
         self.timeout_at = time.monotonic() + timeout_s
+        self.terms = terms
         self.kill_at: float | None = None
+        self.again_at: float | None = None
+        """When TERM is sent a second time; None: not."""
         self.sweep_pause_s = SWEEP_PAUSES_S[0]
         self.reason = "exited"
         self.leader = 0
@@ -125,6 +134,9 @@ class Guard:
                 self.reason = "timeout"
                 self._terminate()
             self._enforce_limits(now)
+            if self.again_at is not None and now >= self.again_at:
+                self.again_at = None
+                self._signal_all(signal.SIGTERM)
             if self.kill_at is not None and now >= self.kill_at:
                 self._signal_all(signal.SIGKILL)
                 self._report("kills")
@@ -145,7 +157,7 @@ class Guard:
         if self.kill_at is None:
             most = LONGEST_PAUSE_S if self.limits is None else COUNT_EVERY_S
             return min(max(0.0, self.timeout_at - now), most)
-        until_kill = self.kill_at - now
+        until_kill = (self.again_at or self.kill_at) - now
         orphans_end_unseen = self.ended and not self.is_subreaper
         if until_kill > 0 and not orphans_end_unseen:
             return min(until_kill, LONGEST_PAUSE_S)
@@ -180,7 +192,9 @@ class Guard:
 
     def _terminate(self) -> None:
         if self.kill_at is None:
-            self.kill_at = time.monotonic() + self.grace_s
+            now = time.monotonic()
+            self.kill_at = now + self.grace_s
+            self.again_at = now + self.grace_s / 2 if self.terms > 1 else None
             self._signal_all(signal.SIGTERM)
 
     def _reap(self) -> bool:
@@ -378,7 +392,7 @@ def limits_of(text: str) -> SandboxLimits | None:
 
 
 def main(args: list[str]) -> None:
-    line, hold, mark, timeout_s, grace_s, limited, locale, cwd, *argv = args
+    line, hold, mark, timeout_s, grace_s, limited, terms, locale, cwd, *argv = args
     env = dict(os.environb)
     if locale == "C":
         # Python sets it for itself in a C locale (PEP 538): it is not the command's.
@@ -386,5 +400,6 @@ def main(args: list[str]) -> None:
     for fd in (line, hold):
         if fd != "-":
             os.set_inheritable(int(fd), False)
-    Guard(int(line), int(mark), float(timeout_s), float(grace_s), limits_of(limited)).run(argv, cwd, env)
+    figures = (int(line), int(mark), float(timeout_s), float(grace_s))
+    Guard(*figures, limits_of(limited), int(terms)).run(argv, cwd, env)
     os._exit(0)  # skips Python's own clean-up: 1 ms

@@ -62,11 +62,20 @@ class CommitRef:
     """The only address to fetch from. Any worker of the repository may write the record beside a bundle."""
     runs: tuple[str, ...] = ()
     """The runs that this one takes up: the commit may be on the branch of one of them."""
+    bundled_by: str = ""
+    """The run whose bundles lead to the commit; empty: this one."""
+    at_origin: bool = False
+    """True if the commit is on the branch of `origin`."""
 
     @property
     def incoming(self) -> str:
         """The ref of fetched commits. No branch moves: only the holder of the fence moves one."""
         return f"refs/coord/incoming/{self.run_id}"
+
+    @property
+    def sender(self) -> str:
+        """Return the run under which a bundle, or the place, of the commit is recorded."""
+        return self.bundled_by or self.run_id
 
     def may_come_from(self, remote: Remote, commit: str) -> bool:
         """Return whether the run's own record has this address, and the run may have used this branch."""
@@ -136,7 +145,7 @@ class CommitFetcher:
         bundles: dict[str, None] = {}
         at: str | None = commit_ref.commit
         while at is not None and not has_commit(into, at):
-            label = self._bundles.label(commit_ref.run_id, commit_ref.repo, at)
+            label = self._label(commit_ref, at)
             if label.bundled and at not in bundles and len(bundles) < LONGEST_CHAIN:
                 bundles[at] = None
                 at = self._since(commit_ref, label)
@@ -151,6 +160,12 @@ class CommitFetcher:
             _point(commit_ref, at, into, hold)
         for commit in reversed(bundles):
             self._unbundle(commit_ref, commit, into, hold)
+
+    def _label(self, commit_ref: CommitRef, commit: str) -> BundleInfo:
+        if commit_ref.at_origin and commit_ref.origin is not None:
+            branch = Remote(commit_ref.origin.branch, commit_ref.origin.url)
+            return BundleInfo(bundled=False, since=None, remote=branch, why="")
+        return self._bundles.label(commit_ref.sender, commit_ref.repo, commit)
 
     def _since(self, commit_ref: CommitRef, label: BundleInfo) -> str | None:
         if label.since is not None and not is_commit(label.since):
@@ -187,7 +202,7 @@ class CommitFetcher:
     def _unbundle(self, commit_ref: CommitRef, commit: str, into: Path, hold: Hold | None) -> None:
         with scratch(self._state) as folder:
             file = folder / "bundle"
-            file.write_bytes(self._bundles.bundle(commit_ref.run_id, commit_ref.repo, commit))
+            file.write_bytes(self._bundles.bundle(commit_ref.sender, commit_ref.repo, commit))
             try:
                 _refuse_other_heads(commit_ref, commit, git("bundle", "list-heads", str(file), cwd=into))
                 git("bundle", "unbundle", str(file), cwd=into, hold=hold)

@@ -23,7 +23,7 @@ from coordination.models import InWorker, Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.attempt_store import Grant, PredecessorOutput, TodoInputs, check_output
 from coordination.runs.change_sets.records import Landed
-from coordination.runs.records import Result, RunBrief, TodoState
+from coordination.runs.records import ReadRepo, Result, RunBrief, TodoState
 from coordination.trust.orders import Audience
 from coordination.trust.results import (
     COMPENSATED,
@@ -170,24 +170,34 @@ class SignedResults:
 
         def check() -> None:
             nonlocal since
-            if is_adoption(signed):
-                since = self._check_adoption(grant, signed, tip, change_set).base
-                return
-            record = self._open(signed, self._trust(), grant.run_id)
-            check_set_result(record, change_set=change_set, repo=grant.spec.repo.name, tip=tip)
-            since = record.since
+            since = self._began(grant, grant.spec.repo.name, tip, signed, change_set)
 
         self._enforce(grant, check)
         return since if self._worker_trust.requires else None
 
-    def _check_adoption(self, grant: Grant, signed: str, tip: str, change_set: str) -> AdoptionRecord:
+    def check_read(self, grant: Grant, read: ReadRepo, change_set: str) -> None:
+        """Check the same for the tip at which an agent sees another repository."""
+
+        def check() -> None:
+            self._began(grant, read.repo, read.tip, read.signed, change_set)
+
+        self._enforce(grant, check)
+
+    def _began(self, grant: Grant, repo: str, tip: str, signed: str, change_set: str) -> str:
+        if is_adoption(signed):
+            return self._check_adoption(repo, signed, tip, change_set).base
+        record = self._open(signed, self._trust(), grant.run_id)
+        check_set_result(record, change_set=change_set, repo=repo, tip=tip)
+        return record.since
+
+    def _check_adoption(self, repo: str, signed: str, tip: str, change_set: str) -> AdoptionRecord:
         return check_adoption(
             signed,
             self._trust(),
             datetime.now(UTC),
             here=self._here(),
             change_set=change_set,
-            repo=grant.spec.repo.name,
+            repo=repo,
             tip=tip,
         )
 
@@ -399,7 +409,7 @@ class SignedResults:
             return NO_FENCE
         if is_adoption(grant.tip_result) and grant.tip == carried:
             change_set = brief.change_set or brief.lineage.change_set
-            self._check_adoption(grant, grant.tip_result, grant.tip, change_set)
+            self._check_adoption(grant.spec.repo.name, grant.tip_result, grant.tip, change_set)
             return ANY_FENCE
         record = self._open(grant.tip_result, self._trust(), grant.run_id)
         check_change_set(record, built_on=brief.lineage.builds_on, change_set=brief.change_set)

@@ -482,6 +482,7 @@ class OrderCheck:
         before = (brief.repo_of[name] for name in brief.ancestors(spec.todo.id))
         repos = {spec.repo.name, *spec.predecessors.values(), *before}
         named = {(repo, brief.origins[repo].url) for repo in repos if repo in brief.origins}
+        named |= {(one.repo, one.url) for one in spec.reads if one.url}
         # an address may contain a token, so the reason does not show it
         for repo, url in sorted(named | ({(spec.repo.name, spec.repo.url)} if spec.repo.url else set())):
             if url not in self._urls(repo):

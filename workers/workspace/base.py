@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import secrets
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,11 +45,35 @@ class Workspace:
         """
         raise NotImplementedError
 
-    def commit(self, todo: str, task: str, source: str = "") -> str:
+    def commit(self, todo: str, task: str, source: str = "", agent: str = "") -> str:
         """Commit the todo's changes; return the branch's tip, empty without one. Raises Superseded,
         GitRefused.
         """
         raise NotImplementedError
+
+    def changed_paths(self) -> list[str] | None:
+        """Return the paths that differ from the commit at which the attempt began; None where that is not
+        known.
+        """
+        return None
+
+    def committed_paths(self, tip: str) -> list[str]:
+        """Return the paths that any commit of the attempt changes."""
+        return []
+
+    def undo(self, paths: Sequence[str]) -> None:
+        """Set paths back to the commit at which the attempt began."""
+
+    def keep(self, todo: str, task: str) -> str:
+        """Keep the changes of an attempt that pauses, and return their commit; empty without one."""
+        return ""
+
+    def restore(self, commit: str) -> bool:
+        """Bring kept changes back; return whether they are there."""
+        return False
+
+    def forget_kept(self, todo: str) -> None:
+        """Forget kept changes."""
 
     def leave(self) -> None:
         """Leave; no process of the attempt may be alive. Harmless when not inside."""
@@ -235,7 +260,7 @@ class InPlace(Workspace):
                 "give a todo workspace: worktree; keep the repository of a service apart; or sandbox: off",
             )
 
-    def commit(self, todo: str, task: str, source: str = "") -> str:
+    def commit(self, todo: str, task: str, source: str = "", agent: str = "") -> str:
         """Commit nothing; still, an older attempt may not go on. Raises Superseded."""
         self._workspace_lock.check()
         return ""

@@ -183,11 +183,15 @@ class Message:
         return f"{self.text}\n\n{self.trailers}"
 
 
-def message(style: CommitStyle, run: str, todo: str, task: str, fence: int, source: str = "") -> Message:
-    """Return the message of a todo's commit. `source`: `<run>/<todo>` of a cached result."""
+def message(
+    style: CommitStyle, run: str, todo: str, task: str, fence: int, source: str = "", agent: str = ""
+) -> Message:
+    """Return the message of a todo's commit. `source`: `<run>/<todo>` of a cached result; `agent`: who made
+    it, with version, model and session.
+    """
     text = style.message.format(task=" ".join(task.split()), todo=todo, plan=style.plan, run=run)
     facts = {"Run": run, "Plan": style.plan, "Base": style.base, "Todo": todo, "Fence": str(fence)}
-    facts |= {"Cached": source}
+    facts |= {"Cached": source, "Agent": agent}
     return Message(
         text=text, trailers="".join(f"Coord-{name}: {fact}\n" for name, fact in facts.items() if fact)
     )
@@ -257,6 +261,15 @@ def git_status(worktree: WorktreeState) -> GitStatus:
         unreadable=UNREADABLE.findall(answer.stderr),
         links=any(fields[2].startswith("S") for fields in tracked),
     )
+
+
+def changed_paths(worktree: WorktreeState) -> list[str]:
+    """Return the paths that differ from the commit at which the todo began, in its commits or not."""
+    status = git_status(worktree)
+    found = {*status.changed, *status.deleted, *status.nested, *status.conflicts}
+    listing = ("diff", "--name-only", "--no-renames", "-z", "--ignore-submodules=all", worktree.since)
+    found |= {path for path in worktree.git(*listing).split("\0") if path}
+    return sorted(found)
 
 
 def commit(worktree: WorktreeState, text: Message) -> Committed:

@@ -72,6 +72,19 @@ def open_below(root: Path, names: Sequence[str]) -> int:
     return folder
 
 
+def remove_below(root: Path, name: str) -> None:
+    """Remove a file or a link below a folder that a todo could write; nothing if it is missing, a folder, or
+    behind a link.
+    """
+    *folders, last = name.split("/")
+    with suppress(OSError):
+        folder = open_below(root, folders)
+        try:
+            os.unlink(last, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+
 def read_regular(root: Path, name: str, limit: int) -> bytes | None:
     """Return the content of a regular file below a folder that a todo could write. None if there is none, if
     a link leads to it, or if it has more than `limit` bytes. Waits for no pipe and no device.

@@ -52,7 +52,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from coordination.branches import run_branch
+from coordination.branches import KEPT, kept_ref, run_branch
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import below, make_private, replace_file
 from coordination.git import DURABLE, base_tip
@@ -64,14 +64,23 @@ from workers.process.trouble import describe_os_error
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried, Unmergeable
 from workers.workspace.change_set import GitSessions, measure
-from workers.workspace.commit import CommitStyle, WorktreeState, commit, message, run_git
+from workers.workspace.commit import (
+    CommitStyle,
+    Committed,
+    WorktreeState,
+    changed_paths,
+    commit,
+    message,
+    run_git,
+)
+from workers.workspace.confined_folder import Tamed
 from workers.workspace.environments import Archive
-from workers.workspace.files import remove_tree
+from workers.workspace.files import remove_below, remove_tree
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, is_readable, refuse_damaged
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared
 from workers.workspace.lock import Claimant, Superseded, WorkspaceLock
 from workers.workspace.private_git import PrivateGit
-from workers.workspace.repository import commit_at, loose_commit
+from workers.workspace.repository import commit_at, contains, loose_commit
 from workers.workspace.run_start import RunStart, records_of
 from workers.workspace.shared_state import USABLE, SharedState
 from workers.workspace.submodules import Submodules
@@ -427,10 +436,18 @@ class Worktree(Workspace):
         with suppress(CoordinationError, OSError), self._folder.tamed():
             self._folder.git("clean", "-ffdq")
 
-    def commit(self, todo: str, task: str, source: str = "") -> str:
-        """Commit the todo's changes; return the branch's tip. `source`: see `message`. Raises Superseded,
-        GitRefused.
+    def commit(self, todo: str, task: str, source: str = "", agent: str = "") -> str:
+        """Commit the todo's changes; return the branch's tip. `source` and `agent`: see `message`. Raises
+        Superseded, GitRefused.
         """
+        style = replace(self._style, read_only=self._style.read_only or self._judges)
+        done = self._commit(todo, task, style, source, agent)
+        self._tip, self._ignored, self._left_out = done.tip, done.ignored, done.left_out
+        return self._tip
+
+    def _commit(
+        self, todo: str, task: str, style: CommitStyle, source: str = "", agent: str = ""
+    ) -> Committed:
         assert self._lock_request is not None, "enter first"
         self._workspace_lock.check()
         with describe_os_error(self.path), self._folder.tamed() as tamed:
@@ -439,34 +456,81 @@ class Worktree(Workspace):
             if shared:
                 shared.refuse_changes(TODO, CORRECT_TODO, USABLE)
             self._folder.remove_stale_locks()
-            state = WorktreeState(
-                path=self.path,
-                git_dir=self._folder.git_dir,
-                branch=self._folder.branch,
-                since=self._since,
-                settings=self._folder.settings,
-                hold=self.hold,
-                patience=self._folder.patience,
-                style=replace(self._style, read_only=self._style.read_only or self._judges),
-                git_commit=self._git_commit,
-                scripts=self._scripts,
-                log=self._log,
-                confined=self._prepared.sandboxed,
-                private=self._private,
-                tamed=tamed,
-                bases=lambda: [
-                    base_tip(self._checkout, self._repo.branch, remote=remote) for remote in (False, True)
-                ],
-            )
-            style = replace(self._style, base=self._start.base)
-            text = message(style, self._run, todo, task, self._lock_request.fence, source)
+            style = replace(style, base=self._start.base)
+            text = message(style, self._run, todo, task, self._lock_request.fence, source, agent)
             try:
-                done = commit(state, text)
-                self._tip, self._ignored, self._left_out = done.tip, done.ignored, done.left_out
+                return commit(self._as_left(style, tamed), text)
             except GitRefused:
                 self._workspace_lock.check()  # the reason may be a newer attempt that moved the branch
                 raise
-        return self._tip
+
+    def _as_left(self, style: CommitStyle, tamed: Tamed | None) -> WorktreeState:
+        """Return the worktree as the todo left it."""
+        return WorktreeState(
+            path=self.path,
+            git_dir=self._folder.git_dir,
+            branch=self._folder.branch,
+            since=self._since,
+            settings=self._folder.settings,
+            hold=self.hold,
+            patience=self._folder.patience,
+            style=style,
+            git_commit=self._git_commit,
+            scripts=self._scripts,
+            log=self._log,
+            confined=self._prepared.sandboxed,
+            private=self._private,
+            tamed=tamed,
+            bases=lambda: [
+                base_tip(self._checkout, self._repo.branch, remote=remote) for remote in (False, True)
+            ],
+        )
+
+    def changed_paths(self) -> list[str]:
+        """Return the paths that differ from the commit at which the attempt began, in commits of the todo or
+        not. Raises GitInterrupted.
+        """
+        with describe_os_error(self.path), self._folder.tamed() as tamed:
+            refuse_damaged(self.path, self._folder.git_dir)
+            return changed_paths(self._as_left(self._style, tamed))
+
+    def committed_paths(self, tip: str) -> list[str]:
+        """Return the paths that any commit from the beginning of the attempt to `tip` changes."""
+        listing = ("--format=", "--name-only", "--no-renames", "-m", "-z", "--full-history")
+        with self._folder.tamed():
+            answer = self._folder.git("log", *listing, tip, f"^{self._since}", "--")
+        return sorted({path for path in answer.split("\0") if path})
+
+    def undo(self, paths: Sequence[str]) -> None:
+        """Set paths back to the commit at which the attempt began; files that it lacks are removed."""
+        with describe_os_error(self.path), self._folder.tamed():
+            at_start = set(self._folder.git("ls-tree", "-r", "--name-only", "-z", self._since).split("\0"))
+            known = [path for path in paths if path in at_start]
+            for path in (path for path in paths if path not in at_start):
+                remove_below(self.path, path)
+            if known:
+                literal = (f":(literal){path}" for path in known)
+                self._folder.git("restore", "--source", self._since, "--worktree", "--", *literal)
+
+    def keep(self, todo: str, task: str) -> str:
+        """Keep the changes of an attempt that pauses, as a commit that only a reference below refs/coord/kept
+        names; return it. The branch stays. Raises GitRefused, Superseded.
+        """
+        tip = self._commit(todo, task, replace(self._style, hooks=False)).tip
+        git("update-ref", kept_ref(self._run, todo), tip, cwd=self._checkout, settings=DURABLE)
+        return tip
+
+    def restore(self, commit: str) -> bool:
+        """Bring kept changes back into the files; return whether they are there, and begin here."""
+        if not contains(self._checkout, self._since, commit):
+            return False
+        with describe_os_error(self.path), self._folder.tamed():
+            self._folder.git("restore", "--source", commit, "--worktree", "--no-overlay", "--", ":/")
+        return True
+
+    def forget_kept(self, todo: str) -> None:
+        with suppress(CoordinationError):
+            git("update-ref", "-d", kept_ref(self._run, todo), cwd=self._checkout, settings=DURABLE)
 
     def not_committed(self) -> tuple[NotCommitted, ...]:
         """Return the todo's files that its commit does not contain, and note those for which the worktree
@@ -527,6 +591,7 @@ class Worktree(Workspace):
         """Remove the worktree of a run that has ended; its branch stays."""
         with self._workspace_lock.emptied(patience), describe_os_error(self.path):
             self._main.remove()
+            forget_kept(self._checkout, self._run)
             if (check := self._folder_for(judges=True)).path.exists():
                 check.remove()
         self._remove_if_empty()
@@ -561,3 +626,11 @@ class Worktree(Workspace):
             return ""
         record = self._records / "commits"
         return measure(self._checkout, copy.common_dir, base, self._since, commit, record, copy.sessions)
+
+
+def forget_kept(checkout: Path, run: str) -> None:
+    """Remove the references that keep unfinished work of a run."""
+    names = ask("for-each-ref", "--format=delete %(refname)", f"{KEPT}{run}/", cwd=checkout).stdout
+    if names:
+        with suppress(CoordinationError):
+            git("update-ref", "--stdin", cwd=checkout, stdin=names, settings=DURABLE)

@@ -21,7 +21,7 @@ from coordination.git import has_commit
 from coordination.landing.order import edges_between, followers_of, in_order
 from coordination.landing.readiness import DEPENDS
 from coordination.landing.rules import issues_of, plan_of, refuse_strangers
-from coordination.models import OWN_BRANCHES, Ecosystem, Repo
+from coordination.models import OWN_BRANCHES, Ecosystem, Repo, criteria_in_words
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.terminal import spelled
 from coordination.text import listed, shortened
@@ -61,6 +61,8 @@ class PlannedRequests:
     """Id and title of the issues that wait for the plan."""
     todos: Mapping[str, str]
     """Todo → its task."""
+    criteria: Sequence[tuple[str, str]]
+    """Id of a todo, and an acceptance criterion of it that no command checks."""
     change_set: ChangeSet
     repos: tuple[RepoRequest, ...]
     """In the order in which they land."""
@@ -122,6 +124,7 @@ def decide_requests(
         title=plan.title if plan else todos[0].task,
         issues=issues_of(ecosystem, plan, todos),
         todos={todo.id: todo.task for todo in todos},
+        criteria=criteria_in_words(todos),
         change_set=change_set,
         repos=tuple(found),
         branch_prefix=branch_prefix,
@@ -200,6 +203,8 @@ class SectionContent:
     issues: Sequence[tuple[str, str]]
     todos: Sequence[tuple[str, str]]
     """Id and task of those that this request has."""
+    criteria: Sequence[tuple[str, str]]
+    """Id of a todo, and an acceptance criterion of it that no command checks: the reviewer judges it."""
     after: Sequence[SetMember]
     """Requests that merge before this one."""
     members: Sequence[SetMember]
@@ -220,6 +225,7 @@ def section_of(facts: SectionContent) -> str:
     if (more := len(facts.after) - MOST_LISTED) > 0:
         lines += ["", f"Depends on {more} more"]
     lines += _list("Issues", facts.issues) + _list("Todos", facts.todos)
+    lines += _list("For the reviewer to judge", facts.criteria)
     if len(facts.members) > 1:
         shown = facts.members
         if len(shown) > MOST_LISTED:

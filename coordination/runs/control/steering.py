@@ -144,7 +144,7 @@ def preview_of(store: RunStore, run_id: str) -> RollbackPreview:
 
 def _compensation(spec: str) -> str:
     todo = TodoSpec.model_validate_json(spec).todo
-    text = undo_text(todo, None) if todo.compensate is not None else ""
+    text = undo_text(todo) if todo.compensate is not None else ""
     for secret in secrets_of(todo):
         text = text.replace(secret, HIDDEN) if secret else text
     return text

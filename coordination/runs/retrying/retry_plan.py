@@ -25,7 +25,7 @@ from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import BEFORE
 from coordination.runs.records import TodoSpec, TodoState
 from coordination.runs.retrying.ended import Carried, EndedRun
-from coordination.runs.submission.order import refuse_without_agent
+from coordination.runs.submission.order import refuse_unfit_agents
 from coordination.runs.submission.other_plan import TITLE
 from coordination.runs.submission.refusals import NO_SETS, Base, Sets, bases
 from coordination.runs.submission.specs import spec_of
@@ -173,6 +173,11 @@ class RetryPlan:
         return tuple(sorted({spec.todo.repo for spec in self.again.values()} - {MILESTONE_REPO}))
 
     @property
+    def reads(self) -> frozenset[str]:
+        """Return the other repositories that the agents of these todos see."""
+        return frozenset(one.repo for spec in self.again.values() for one in spec.reads)
+
+    @property
     def unfinished(self) -> frozenset[str]:
         """Return the todos of `again` that had not succeeded: they continue from their checkpoints."""
         return frozenset(self.again) - self.set_back.todos
@@ -240,7 +245,7 @@ def plan_retry_of(
         for name in left
         if name not in by_hand
     }
-    refuse_without_agent((spec.todo for spec in again.values()), settings)
+    refuse_unfit_agents((spec.todo for spec in again.values()), settings)
     if ecosystem:
         _refuse_shortfalls(ended, again, ecosystem)
     own = sets.get(ended.brief.change_set)
@@ -298,12 +303,12 @@ def _declared(
     repo_then = ended.repo_of(todo.id)
     if todo.repo != repo_then:  # continues in the repository where it was
         repo = repos.get(repo_then) or TodoSpec.model_validate_json(ended.spec[todo.id]).repo
-        return spec_of(todo.model_copy(update={"repo": repo_then}), repo, settings, plan)
+        return spec_of(todo.model_copy(update={"repo": repo_then}), repo, settings, plan, repos)
     if repo_then not in repos:
         raise PlanRefused(
             f"{todo.id}: its repo {repo_then!r} is not declared", "declare it, or correct the name"
         )
-    return spec_of(todo, repos[repo_then], settings, plan)
+    return spec_of(todo, repos[repo_then], settings, plan, repos)
 
 
 def select_reruns(

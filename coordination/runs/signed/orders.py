@@ -201,6 +201,8 @@ class SignedRun:
             raise foreign(f"{todo} lands or reverts a change set, and was ordered as {self.order.operation}")
         for repo in sorted(self._repos_of(todo, spec)):
             self.check_right(self.principal, self.order, repo)
+        for one in spec.reads:
+            self.check_right(self.principal, self.order, one.repo, Right.SEE_FILES)
         if isinstance(spec.todo.action, LandAction) and spec.todo.action.overrides:
             self.check_right(self.principal, self.order, spec.repo.name, Right.OVERRIDE)
         if merges_request(spec.todo.action):

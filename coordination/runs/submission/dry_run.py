@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from coordination.models import (
+    AgentAction,
+    Check,
     Command,
     Ecosystem,
     LandAction,
@@ -143,7 +145,7 @@ def places_of(repos: Iterable[str], workers: Iterable[Worker]) -> Places:
     return found
 
 
-def command_text(todo: Todo, agent: Command | None) -> str:
+def command_text(todo: Todo, settings: Settings | None = None) -> str:
     """Return the command of a todo on one line, for people."""
     action = todo.action
     if isinstance(action, ShellAction):
@@ -166,7 +168,16 @@ def command_text(todo: Todo, agent: Command | None) -> str:
         return f"{action.step} service {action.name}"
     if isinstance(action, LandAction | RevertAction):
         return f"{action.type} {action.change_set} by {action.via}"
-    return f"agent: {_words(agent or '')}"
+    return _agent_text(action or AgentAction(type="agent"), settings or Settings())
+
+
+def _agent_text(action: AgentAction, settings: Settings) -> str:
+    names = action.agent or tuple(filter(None, (settings.default_agent,)))
+    known = (settings.presets.get(name) for name in names)
+    commands = (_words(agent.command) if agent and agent.command else "" for agent in known)
+    told = (command or name for name, command in zip(names, commands, strict=True))
+    checks = ", ".join(_words(check.run) for check in action.verify or () if isinstance(check, Check))
+    return f"agent: {', then '.join(told)}" + (f"; verified by {checks}" if checks else "")
 
 
 def sandbox_text(todo: Todo, repo: Repo, settings: Settings) -> str:
@@ -178,10 +189,10 @@ def sandbox_text(todo: Todo, repo: Repo, settings: Settings) -> str:
     return f"bubblewrap{network}{'' if decision.required else ', where it works'}"
 
 
-def undo_text(todo: Todo, agent: Command | None) -> str:
+def undo_text(todo: Todo, settings: Settings | None = None) -> str:
     """Return the command that undoes a todo on one line, for people; empty where nothing is needed."""
     if todo.compensate is not None:
-        return command_text(todo.model_copy(update={"action": todo.compensate}), agent)
+        return command_text(todo.model_copy(update={"action": todo.compensate}), settings)
     return "" if isinstance(todo.action, ManualAction | NoopAction) else "the run's branch and worktree go"
 
 
@@ -229,9 +240,9 @@ def _step(
         resources=todo.resources,
         secrets=todo.secrets,
         sandbox="" if manual or isinstance(todo.action, NoopAction) else sandbox_text(todo, repo, settings),
-        command=command_text(todo, settings.agent_command),
+        command=command_text(todo, settings),
         timeout_s=None if manual else (todo.timeout or settings.todo_timeout).total_seconds(),
-        undo=undo_text(todo, settings.agent_command) if on_failure is OnFailure.ROLLBACK else None,
+        undo=undo_text(todo, settings) if on_failure is OnFailure.ROLLBACK else None,
     )
 
 

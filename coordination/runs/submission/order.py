@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 from coordination.environment import actor
 from coordination.errors import PlanRefused
 from coordination.models import (
+    TELL_COST,
+    Agent,
     AgentAction,
+    AgentKind,
+    Budget,
     LandAction,
     ManualAction,
     NoopAction,
@@ -120,7 +124,7 @@ def refuse_impossible(graph: PlanGraph, on_failure: OnFailure | None, settings: 
     for that of the plan.
     """
     refuse_not_undoable(graph.todos.values(), on_failure or graph.plan.on_failure)
-    refuse_without_agent(graph.todos.values(), settings)
+    refuse_unfit_agents(graph.todos.values(), settings)
 
 
 def refuse_not_undoable(todos: Iterable[Todo], on_failure: OnFailure) -> None:
@@ -134,13 +138,38 @@ def refuse_not_undoable(todos: Iterable[Todo], on_failure: OnFailure) -> None:
         )
 
 
-def refuse_without_agent(todos: Iterable[Todo], settings: Settings) -> None:
-    needy = [t.id for t in todos if t.action is None or isinstance(t.action, AgentAction)]
-    if needy and settings.agent_command is None:
+def refuse_unfit_agents(todos: Iterable[Todo], settings: Settings) -> None:
+    """Raise PlanRefused for todos without an agent, for one that no setting declares, and for a budget that
+    its agent cannot keep.
+    """
+    actions = {todo.id: todo.action or AgentAction(type="agent") for todo in todos}
+    orders = {name: action for name, action in actions.items() if isinstance(action, AgentAction)}
+    needy = [name for name, action in orders.items() if not action.agent]
+    if needy and not settings.default_agent:
         raise PlanRefused(
             f"no agent is configured for {counted(len(needy), 'todo')} without a command: {listed(needy)}",
-            "give them an action (run: …), or set agent_command under settings, or COORD_AGENT_COMMAND",
+            "give them an action (run: …), or set agent_command or agents under settings, or "
+            "COORD_AGENT_COMMAND",
         )
+    for name, action in orders.items():
+        for agent in action.agent or (settings.default_agent,):
+            if agent not in settings.presets:
+                known = listed(sorted(settings.presets)) or "none"
+                raise PlanRefused(
+                    f"{name} needs the agent {agent}, which is not declared (declared: {known})",
+                    "add it to agents under settings, or name another agent",
+                )
+            if why := why_no_budget(settings.presets[agent], action.budget):
+                raise PlanRefused(f"{name}: {why}", "remove the limit from its budget, or name another agent")
+
+
+def why_no_budget(agent: Agent, budget: Budget) -> str:
+    """Return why an agent cannot keep a budget: it never tells what it used. Empty if it can."""
+    if agent.kind is AgentKind.COMMAND and budget != Budget():
+        return f"the agent {agent.name} has a budget, and a program of the kind command tells no use"
+    if budget.usd is not None and agent.kind not in TELL_COST and agent.prices is None:
+        return f"the agent {agent.name} has a budget in USD, and {agent.kind} tells no cost: give it `prices`"
+    return ""
 
 
 def why_not_undoable(todo: Todo, *, in_git: bool = True) -> str:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from coordination.models import Plan, QaAction, Repo, Retry, Todo
-from coordination.runs.records import TodoSpec
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from coordination.models import Agent, AgentAction, Plan, QaAction, Repo, Retry, Todo, reads_of
+from coordination.runs.records import ReadRepo, TodoSpec
 from coordination.settings import Settings
 
 
-def spec_of(todo: Todo, repo: Repo, settings: Settings, plan: Plan | None) -> TodoSpec:
+def spec_of(
+    todo: Todo,
+    repo: Repo,
+    settings: Settings,
+    plan: Plan | None,
+    declared: Mapping[str, Repo] = MappingProxyType({}),
+) -> TodoSpec:
     """Return the spec from which a worker executes a todo. `plan`: the todo's plan, None where the file no
-    longer has it.
+    longer has it; `declared`: the repositories that it may read.
     """
-    todo = todo.working_in(repo)
+    todo, agents = with_agents(todo.working_in(repo), settings)
     # the plan's rules are for its work: a check has rules of its own
     rules = plan.retry if plan and not isinstance(todo.action, QaAction) else None
     # Absolute paths are never sent: a worker knows its own.
@@ -20,7 +29,27 @@ def spec_of(todo: Todo, repo: Repo, settings: Settings, plan: Plan | None) -> To
         repo=repo.model_copy(update={"path": None, "qa": ()}),
         timeout=todo.timeout or settings.todo_timeout,
         retry=_policy(settings, rules, todo.retry),
+        agents=agents,
+        reads=tuple(
+            ReadRepo(repo=name, branch=declared[name].branch, url=declared[name].url or "")
+            for name in reads_of(todo)
+            if name in declared
+        ),
     )
+
+
+def with_agents(todo: Todo, settings: Settings) -> tuple[Todo, tuple[Agent, ...]]:
+    """Return the todo with the names of its agents, and these agents, as far as the settings declare them."""
+    default = (settings.default_agent,) if settings.default_agent else ()
+    names, update = list[str](), dict[str, AgentAction]()
+    for field, action in (("action", todo.action), ("compensate", todo.compensate)):
+        if action is None and field == "action":
+            action = AgentAction(type="agent")
+        if isinstance(action, AgentAction):
+            update[field] = action.model_copy(update={"agent": action.agent or default})
+            names += update[field].agent
+    agents = tuple(settings.presets[name] for name in dict.fromkeys(names) if name in settings.presets)
+    return (todo.model_copy(update=update) if update else todo), agents
 
 
 def _policy(settings: Settings, *written: Retry | None) -> Retry:

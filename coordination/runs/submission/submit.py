@@ -28,6 +28,7 @@ from coordination.runs.records import (
     BRANCH_PREFIX,
     Lineage,
     Origin,
+    ReadRepo,
     RepoStart,
     RunBrief,
     TodoSpec,
@@ -108,7 +109,6 @@ class Submission:
         brief = RunBrief(
             run_id=run_id,
             plan_id=plan.id,
-            agent_command=settings.agent_command,
             kill_grace=settings.kill_grace,
             commit_message=settings.commit_message,
             commit_hooks=settings.commit_hooks,
@@ -150,8 +150,20 @@ class Submission:
         for name, before in self.predecessors.items():
             spec = self.spec(name)
             behind[name] = behind_gates(spec.todo, map(behind.__getitem__, before))
-            found[name] = spec.after({other: found[other].todo for other in before}, behind[name])
+            spec = spec.after({other: found[other].todo for other in before}, behind[name])
+            found[name] = self._at_tips(spec) if spec.reads else spec
         return found
+
+    def _at_tips(self, spec: TodoSpec) -> TodoSpec:
+        """Return the spec with the commits at which the change set has the repositories that it reads."""
+        at = self.writes.found.open
+        reads = tuple(
+            ReadRepo(repo=one.repo, branch=one.branch, url=one.url, tip=to.tip, run=to.run, signed=to.signed)
+            if (to := at.get(one.repo))
+            else ReadRepo(repo=one.repo, branch=one.branch, url=one.url)
+            for one in spec.reads
+        )
+        return spec.model_copy(update={"reads": reads})
 
     def meta(self, brief: RunBrief) -> dict[str, str | int]:
         graph, order = self.graph, self.order
@@ -206,7 +218,7 @@ def submission_of(
     """
     done = completed(ecosystem, writes.found, {*graph.todos, *graph.blocked_todos, *graph.left_out})
     repos, plan = repos_of(ecosystem), graph.plan
-    carried = {name: spec_of(todo, repos[todo.repo], settings, plan) for name, todo in done.items()}
+    carried = {name: spec_of(todo, repos[todo.repo], settings, plan, repos) for name, todo in done.items()}
     if writes.found.id:
         beginning = at_change_set(store, writes.found, carried, graph.repos)
     blocked = {
@@ -223,7 +235,9 @@ def submission_of(
         graph=graph,
         order=order,
         settings=settings,
-        specs={name: spec_of(todo, repos[todo.repo], settings, plan) for name, todo in graph.todos.items()},
+        specs={
+            name: spec_of(todo, repos[todo.repo], settings, plan, repos) for name, todo in graph.todos.items()
+        },
         predecessors=joined(ecosystem, plan, graph.predecessors, done, _generated(ecosystem, graph)),
         beginning=replace(beginning, todos=todos, hosts={**beginning.hosts, **hosts}, meta=meta),
         writes=writes,

@@ -32,7 +32,7 @@ from coordination.changes.requests.proposal import (
 from coordination.changes.view import ChangeWait, LiveRun, PlanFacts, view_of, wait_of
 from coordination.errors import UsageError
 from coordination.forges.models import ForgeIssue
-from coordination.models import Issue, IssueStatus
+from coordination.models import Issue, IssueStatus, Todo, criteria_in_words
 from coordination.runs.change_sets.records import (
     Landed,
     RecordedCheck,
@@ -120,7 +120,13 @@ HOSTILE = "fixes #1 @ann ![x](http://e) \x1b[31m`code` | <!-- coord: end -->\n# 
 def section(title: str = "a plan") -> str:
     members = [SetMember(repo="a", name="o/a#1", url="u", state="open"), SetMember(repo="b")]
     facts = SectionContent(
-        plan="P", title=title, issues=[("I-1", title)], todos=[("T-1", title)], after=members, members=members
+        plan="P",
+        title=title,
+        issues=[("I-1", title)],
+        todos=[("T-1", title)],
+        criteria=[("T-1", title)],
+        after=members,
+        members=members,
     )
     return section_of(facts)
 
@@ -143,7 +149,14 @@ def test_a_section_of_a_large_change_set_names_the_neighbours_and_counts_the_res
     ]
     near = ("r001", "r000", "r002")
     facts = SectionContent(
-        plan="P", title="a plan", issues=[], todos=[], after=members[:700], members=members, near=near
+        plan="P",
+        title="a plan",
+        issues=[],
+        todos=[],
+        criteria=[],
+        after=members[:700],
+        members=members,
+        near=near,
     )
     text = section_of(facts)
     assert len(text) < 5_000
@@ -152,6 +165,21 @@ def test_a_section_of_a_large_change_set_names_the_neighbours_and_counts_the_res
     assert "799 open" in text
     assert "1 merged" in text
     assert "Depends on 650 more" in text
+
+
+def test_criteria_that_no_command_checks_are_for_the_reviewer():
+    todo = Todo.model_validate(
+        {
+            "id": "T-1",
+            "task": "x",
+            "repo": "a",
+            "acceptance_criteria": ["it is clear", {"text": "it is there", "check": "test -e x"}],
+        }
+    )
+
+    assert criteria_in_words([todo]) == (("T-1", "it is clear"),)
+    _, _, after = section("each option has a text").partition("For the reviewer to judge:")
+    assert "- `T-1` `each option has a text`" in after
 
 
 def test_requests_before_this_one_are_named():

@@ -109,7 +109,7 @@ def test_a_todo_that_asks_for_a_sandbox_never_runs_without_one(
 
     asked = bench.attempt(f"touch {tmp_path}/ran", sandbox="bubblewrap")
     required = bench.attempt(f"touch {tmp_path}/ran", sandbox="off", settings=Settings(sandbox="require"))
-    bench.brief = bench.brief.model_copy(update={"agent_command": "cat > /dev/null"})
+    bench.ordered = Settings(agent_command="cat > /dev/null")
     default = bench.attempt()
 
     assert [one.kind for one in (asked, required)] == [OutcomeKind.REFUSED] * 2

@@ -106,7 +106,7 @@ def test_a_repository_is_worked_on_where_a_worker_serves_it_or_says_what_it_wait
 def test_every_kind_of_action_is_shown_as_what_would_be_carried_out(action: Any, words: str) -> None:
     todo = Todo.model_validate({"id": "A", "task": "do A", "repo": "r1", "action": action})
 
-    assert command_text(todo, "my-agent --print") == words
+    assert command_text(todo, Settings(agent_command="my-agent --print")) == words
 
 
 def test_a_manual_todo_needs_no_worker_and_has_no_timeout() -> None:

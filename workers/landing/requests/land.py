@@ -169,6 +169,7 @@ class RequestLanding(RequestLook):
             title=text.title,
             issues=text.issues,
             todos=dict(text.todos),
+            criteria=text.criteria,
             change_set=known,
             repos=(self._repo_request(change),),
             branch_prefix=self._access.branch_prefix,

@@ -1,0 +1,98 @@
+"""What this machine remembers of an agent's work on a todo, from one attempt to the next.
+
+    <state>/agents/<plan>/<repo>/<todo>.json    the session, kept work, what was used
+    <state>/agents/<plan>/<repo>/home/          where programs keep their sessions, without logins
+
+A file of another version, or one that cannot be read, counts as absent: the agent begins anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from coordination.files import below, make_private, replace_file
+from coordination.frozen import FrozenModel
+from workers.process.trouble import describe_os_error
+from workers.workspace.files import remove_tree
+
+logger = logging.getLogger(__name__)
+
+
+class Remembered(FrozenModel):
+    """The last attempt of an agent on a todo."""
+
+    run: str = ""
+    agent: str = ""
+    """Name of the preset; a session belongs to the program of one."""
+    session: str = ""
+    kept: str = ""
+    """The commit with its work at a pause; empty without one."""
+    failure: str = ""
+    """Why the last attempt failed, for the prompt of the next one."""
+    unfinished: bool = False
+    """True from the start of its program until the attempt has succeeded or failed: a killed worker, a
+    cancelled run and a pause leave it so.
+    """
+    turns: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+    """What all attempts of the run have used."""
+    session_input: int = 0
+    session_cached: int = 0
+    session_output: int = 0
+    """Tokens that the session has used."""
+
+    def within(self, run: str) -> Remembered:
+        """Return what counts in a run: of an earlier one only the session, and whether that had finished."""
+        if self.run == run:
+            return self
+        none = {"kept": "", "failure": "", "turns": 0, "tokens": 0, "usd": 0.0}
+        return self.model_copy(update=none)
+
+
+NOTHING = Remembered()
+
+
+class AgentMemory:
+    """Reads and writes what is remembered of one todo."""
+
+    def __init__(self, state: Path, plan: str, repo: str, todo: str) -> None:
+        self.folder = below(state, "agents", quote(plan, safe="") or "-", repo)
+        self._file = self.folder / f"{quote(todo, safe='')}.json"
+
+    def read(self) -> Remembered:
+        """Return what is remembered."""
+        try:
+            return Remembered.model_validate_json(self._file.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return NOTHING
+
+    def write(self, remembered: Remembered) -> None:
+        """Raises WorkspaceUnusable."""
+        with describe_os_error(self.folder):
+            make_private(self.folder)
+            replace_file(self._file, remembered.model_dump_json().encode(), durable=False)
+
+    def home(self, name: str, *, is_file: bool = False) -> Path:
+        """Return the folder, or the file, that stands for this one of the home folder; make it. Raises
+        WorkspaceUnusable.
+
+        A program writes below it: nothing on the way may be a link, which the sandbox would follow.
+        """
+        place = below(self.folder, "home", *Path(name).parts)
+        inner = [place, *place.parents]
+        folders = inner[: inner.index(self.folder)][::-1]
+        with describe_os_error(self.folder):
+            make_private(self.folder)
+            for folder in folders[:-1] if is_file else folders:
+                if folder.is_symlink() or not folder.is_dir():
+                    remove_tree(folder)
+                    folder.mkdir(mode=0o700)
+            if is_file and (place.is_symlink() or not place.is_file()):
+                remove_tree(place)
+                place.touch(mode=0o600)
+        return place
