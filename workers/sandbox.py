@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 import coordination
-from coordination.agent_programs import BY_NAME, PROGRAM_FACTS, package_folders
+from coordination.agent_programs import BY_NAME, LOGIN_VARIABLES, PROGRAM_FACTS, package_folders
 from coordination.files import expanded
 from coordination.models import SECRET, Action, Agent, Repo, Service, Todo
 from coordination.sandbox import (
@@ -202,7 +202,7 @@ class Sandboxes:
             words = _words(agent)
             line = self._why_no_login(words, checkout, redirected=REDIRECTING & todo.env.keys())
             files = self._of_agent(words, follows=not imposed, has_login=not line)
-        login = frozenset(self._settings.sandbox_variables) - todo.env.keys() if agent else frozenset[str]()
+        login = self._login(agent) - todo.env.keys() if agent else frozenset[str]()
         hidden = hidden_names(self._environ)
         confinement = Confinement(
             program=probed.program,
@@ -218,6 +218,12 @@ class Sandboxes:
             state=self._state,
         )
         return confinement, line
+
+    def _login(self, agent: Agent) -> frozenset[str]:
+        """Return the variables that log an agent in: of programs that are known only its own."""
+        facts = PROGRAM_FACTS.get(agent.kind)
+        of_others = frozenset(LOGIN_VARIABLES) - frozenset(facts.login) if facts else frozenset[str]()
+        return frozenset(self._settings.sandbox_variables) - of_others
 
     def of_service(
         self, service: Service, todo: Todo, repo: Repo, checkout: Path, *, demanded: bool

@@ -431,3 +431,15 @@ def test_a_login_in_the_folder_of_sessions_is_shown_and_never_kept_there(
     assert git(agents.bench.checkout, "show", f"{again.tip}:code").split() == ["auth.json", "state.db"]
     kept = agents.bench.state / "agents" / "PLAN-001" / "api" / "home" / ".codex"
     assert (kept / "auth.json").read_text() == ""
+
+
+@needs_bubblewrap
+def test_in_a_sandbox_an_agent_gets_the_login_of_its_own_program(
+    agents: Agents, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another")
+    agents.sandboxed = True
+
+    agents.play(step("echo $ANTHROPIC_API_KEY-$OPENAI_API_KEY > code"), verify=["cat code"])
+
+    assert "sk-of-the-agent-\n" in agents.log

@@ -276,7 +276,7 @@ def uv_tool(folder: Path) -> tuple[Path, list[Path]]:
 def test_the_package_of_a_program_behind_a_link_is_found(tmp_path: Path, kind: Any):
     link, expected = kind(tmp_path)
 
-    assert list(dict.fromkeys(package_folders(link))) == expected
+    assert {*expected} <= {*package_folders(link)}
 
 
 def test_a_loop_of_links_a_missing_target_and_a_broken_environment_are_harmless(tmp_path: Path):

@@ -1,0 +1,80 @@
+"""Measures what coord adds to a round of an agent: `python -m benchmarks.agents`.
+
+A program in the place of Claude Code prints the records of a round and changes a file. An attempt with one
+round and one verify command is compared, by turns, with a todo whose command does the same work: it starts
+that program, then the verify command. The difference is coord's share: prompt, records, judgement, paths,
+a process under the guard for the verify command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from benchmarks.clock import seconds
+from benchmarks.report import Report, parser, report
+from coordination.models import Agent, AgentKind
+from coordination.sandbox import probe
+from coordination.settings import Settings
+from tests.attempts import Bench
+from workers.outcome import OutcomeKind
+
+ROUNDS, SHORT_ROUNDS = 60, 5
+RECORDS = (
+    {"type": "system", "subtype": "init", "model": "m", "session_id": "s"},
+    {"type": "assistant", "message": {"id": "1", "content": [{"type": "text", "text": "Done."}]}},
+    {"type": "result", "subtype": "success", "is_error": False, "num_turns": 1, "result": "Done."},
+)
+VERIFY = "grep -q . code"
+
+
+def measure(rows: Report, rounds: int) -> None:
+    kinds = ("off", "bubblewrap") if probe().works else ("off",)
+    with tempfile.TemporaryDirectory(prefix="coord-bench-") as name:
+        folder = Path(name)
+        program = folder / "bin" / "claude"
+        program.parent.mkdir()
+        lines = "\n".join(json.dumps(record) for record in RECORDS)
+        work = "cat > code\ndate +%N >> code"
+        program.write_text(f"#!/bin/sh\n{work}\ncat <<'E'\n{lines}\nE\n")
+        program.chmod(0o755)
+        os.environ["PATH"] = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+        for kind in kinds:
+            _measure(rows, rounds, folder / kind, kind)
+
+
+def _measure(rows: Report, rounds: int, folder: Path, kind: str) -> None:
+    folder.mkdir()
+    bench = Bench(folder, context={"predecessors": []})
+    bench.ordered = Settings(agents=(Agent(name="a", kind=AgentKind.CLAUDE),))
+    bench.make_repository()
+    actions = {
+        "agent": {"type": "agent", "prompt": "Do it", "verify": [VERIFY], "rounds": 1},
+        "command": f"echo Do it | claude && {VERIFY}",
+    }
+    taken: dict[str, list[float]] = {name: [] for name in actions}
+
+    def attempt(name: str) -> None:
+        if bench.attempt(actions[name], sandbox=kind).kind is not OutcomeKind.SUCCEEDED:
+            raise AssertionError(bench.log)
+
+    for name in actions:
+        attempt(name)
+    for _ in range(rounds):
+        for name, times in taken.items():
+            times.append(1000 * seconds(lambda name=name: attempt(name)))  # type: ignore[misc]
+    agent, command = taken["agent"], taken["command"]
+    where = "in a sandbox" if kind == "bubblewrap" else "without a sandbox"
+    rows.add(f"the work as a command, {where}", min(command), "ms", beside=f"median {median(command):.1f}")
+    rows.add(f"a round, {where}", min(agent), "ms", beside=f"median {median(agent):.1f}")
+    rows.add(f"coord's share of a round, {where}", min(agent) - min(command), "ms", at_most=60)
+    rows.add(f"ratio of the medians, {where}", median(agent) / median(command), "x")
+
+
+if __name__ == "__main__":
+    options = parser(__doc__, "agents").parse_args()
+    with report("agents", options) as rows:
+        measure(rows, SHORT_ROUNDS if options.short else ROUNDS)
