@@ -443,3 +443,25 @@ def test_in_a_sandbox_an_agent_gets_the_login_of_its_own_program(
     agents.play(step("echo $ANTHROPIC_API_KEY-$OPENAI_API_KEY > code"), verify=["cat code"])
 
     assert "sk-of-the-agent-\n" in agents.log
+
+
+    assert done.kind is FAILED
+    assert "src/x" in done.error
+
+
+def test_a_session_that_cannot_be_resumed_uses_up_no_round(agents: Agents):
+    limited = refused(429, "rate limit reached")
+    assert agents.play(limited, rounds=1).kind is OutcomeKind.DEFERRED
+    lost = step("true", result("No conversation found", is_error=True, num_turns=0), code=1)
+
+    assert agents.play(limited, lost, step(TWO), rounds=1).kind is SUCCEEDED, agents.log
+
+
+def test_a_budget_that_is_used_up_starts_no_round_of_another_attempt(agents: Agents):
+    for _ in range(3):
+        played = [step("echo wrong > code")] * 3
+        done = agents.play(*played, verify=["grep -q two code"], budget={"tokens": 1000})
+        agents.bench.tries += 1
+
+    assert done.error.startswith("budget: ")
+    assert len(agents.starts) == 1

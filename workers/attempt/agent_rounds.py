@@ -153,21 +153,25 @@ class AgentRounds:
         is_back, self._session = self._restored(), self._resumed()
         before = prompt.GO_ON if is_back else prompt.BEGIN_AGAIN if self._session else ""
         self._said = before + prompt.prompt_of(self._task)
-        for number in range(1, self._rounds + 1):
+        number = 0
+        while number < self._rounds:
             if time.monotonic() >= self._until:
                 return self._failed("timeout", Failure(timeout=True, shows=self._shows))
-            self._log(f"round {number} of {self._rounds}: {self._agent.name}")
+            if over := self._over(Usage()):
+                return self._failed(f"budget: {over}")
+            self._log(f"round {number + 1} of {self._rounds}: {self._agent.name}")
             ended, judged = self._round()
+            if self._begins_anew(judged):
+                continue  # a session that cannot go on uses up no round
             if (done := self._after(ended, judged)) is not None:
                 return done
+            number += 1
         return self._failed(f"{self._why} (after {self._rounds} rounds)")
 
     def _after(self, ended: Exit, judged: Judgement) -> AttemptOutcome | Work | None:
         """Return the end of the attempt; None if another round follows."""
         if (stopped := self._around.commands.stopped) is not None:
             return AttemptOutcome(kind=stopped)
-        if self._begins_anew(judged):
-            return None
         over = self._over(Usage())
         if judged.kind is not RoundEnd.DONE:
             return self._failed(f"budget: {over}") if over else self._ended(ended, judged)
@@ -187,7 +191,8 @@ class AgentRounds:
 
     def _begins_anew(self, judged: Judgement) -> bool:
         """Begin a new session, once, if the present one is full or cannot be resumed."""
-        if self._has_begun_anew or judged.kind not in (RoundEnd.LOST, RoundEnd.CONTEXT):
+        is_over = judged.kind in (RoundEnd.LOST, RoundEnd.CONTEXT)
+        if not is_over or self._has_begun_anew or self._around.commands.stopped is not None:
             return False
         self._log(f"the session cannot go on, a new one begins: {judged.text}")
         self._has_begun_anew, self._session = True, ""
