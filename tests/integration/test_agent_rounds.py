@@ -465,3 +465,13 @@ def test_a_budget_that_is_used_up_starts_no_round_of_another_attempt(agents: Age
 
     assert done.error.startswith("budget: ")
     assert len(agents.starts) == 1
+
+
+def test_hooks_do_not_see_the_login_of_the_agent(agents: Agents):
+    hook = agents.bench.checkout / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\necho key=$ANTHROPIC_API_KEY >> {agents.bench.out}\n")
+    hook.chmod(0o755)
+
+    assert agents.play(step(TWO)).kind is SUCCEEDED, agents.log
+    assert agents.bench.out.read_text() == "key=\n"

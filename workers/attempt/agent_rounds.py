@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from coordination.agent_programs import LOGIN_VARIABLES
 from coordination.errors import CoordinationError, PlanRefused
 from coordination.files import below, make_private, open_private
 from coordination.models import Agent, AgentAction, Budget, Check, QaAction, argv_of
@@ -354,12 +353,9 @@ class AgentRounds:
         before = stamps(around.workspace.path, check.report) if check.report else {}
         left = timedelta(seconds=max(1.0, self._until - time.monotonic()))
         limit = min(left, check.timeout or left)
-        environment = {
-            name: value for name, value in around.environment.items() if name not in LOGIN_VARIABLES
-        }
         around.commands.output_tail.forget()
         command = Command(argv=argv_of(check.run), timeout=limit)
-        ended = around.commands.run(around.workspace, command, environment, around.binds)
+        ended = around.commands.run(around.workspace, command, around.environment, around.binds)
         how = describe_exit(ended, limit)
         result = judge_check(action, ended, how, report_of(around.workspace.path, check.report, before), "")
         if result.verdict is CheckVerdict.GREEN:

@@ -27,6 +27,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordination import models
+from coordination.agent_programs import LOGIN_VARIABLES
 from coordination.cache.connection import Connection
 from coordination.disk import full
 from coordination.environment import UNATTENDED
@@ -194,6 +195,8 @@ class AttemptCommands:
         workspace.
         """
         confinement = self.confinement if command.has_login else self._without_login
+        if isinstance(self._grant.action, models.AgentAction) and not command.has_login:
+            environment = {name: value for name, value in environment.items() if name not in LOGIN_VARIABLES}
         if confinement is None:
             return self._run(workspace, command, Confined(argv=command.argv, environment=environment))
         binds = workspace.binds + binds
