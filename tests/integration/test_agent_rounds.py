@@ -475,3 +475,24 @@ def test_hooks_do_not_see_the_login_of_the_agent(agents: Agents):
 
     assert agents.play(step(TWO)).kind is SUCCEEDED, agents.log
     assert agents.bench.out.read_text() == "key=\n"
+
+
+@pytest.mark.parametrize("sandboxed", [False, pytest.param(True, marks=needs_bubblewrap)])
+def test_a_limit_keeps_ignored_files_that_were_added(agents: Agents, sandboxed: bool):
+    agents.sandboxed = sandboxed
+    work = "echo '*.ign' > .gitignore; echo x > a.ign; git add -f a.ign; git rm -q code"
+    limited = step(work, result("rate limit reached", is_error=True, api_error_status=429), code=1)
+    assert agents.play(limited).kind is OutcomeKind.DEFERRED
+
+    done = agents.play(limited, step("echo x > more"))
+
+    assert done.kind is SUCCEEDED, agents.log
+    names = git(agents.bench.checkout, "ls-tree", "--name-only", done.tip).split()
+    assert names == [".gitignore", "a.ign", "more"]
+
+
+def test_a_repository_that_a_check_leaves_is_removed(agents: Agents):
+    done = agents.play(step(TWO), verify=["git init -q nested; echo x > nested/file"])
+
+    assert done.kind is SUCCEEDED, agents.log
+    assert git(agents.bench.checkout, "ls-tree", "--name-only", done.tip).split() == ["code"]

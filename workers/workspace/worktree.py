@@ -507,7 +507,10 @@ class Worktree(Workspace):
             at_start = set(self._folder.git("ls-tree", "-r", "--name-only", "-z", self._since).split("\0"))
             known = [path for path in paths if path in at_start]
             for path in (path for path in paths if path not in at_start):
-                remove_below(self.path, path)
+                if path.endswith("/"):  # a repository of its own
+                    remove_tree(self.path / path.rstrip("/"))
+                else:
+                    remove_below(self.path, path)
             if known:
                 literal = (f":(literal){path}" for path in known)
                 self._folder.git("restore", "--source", self._since, "--worktree", "--", *literal)
@@ -525,7 +528,9 @@ class Worktree(Workspace):
         if not contains(self._checkout, self._since, commit):
             return False
         with describe_os_error(self.path), self._folder.tamed():
-            self._folder.git("restore", "--source", commit, "--worktree", "--no-overlay", "--", ":/")
+            # in the index, too: it holds ignored files that the agent has added
+            options = ("--staged", "--worktree", "--no-overlay")
+            self._folder.git("restore", "--source", commit, *options, "--", ":/")
         return True
 
     def forget_kept(self, todo: str) -> None:
