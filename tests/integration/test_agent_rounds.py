@@ -496,3 +496,16 @@ def test_a_repository_that_a_check_leaves_is_removed(agents: Agents):
 
     assert done.kind is SUCCEEDED, agents.log
     assert git(agents.bench.checkout, "ls-tree", "--name-only", done.tip).split() == ["code"]
+
+
+def test_a_limit_keeps_work_while_another_todo_moves_the_tip(agents: Agents):
+    limited = step(TWO, result("rate limit reached", is_error=True, api_error_status=429), code=1)
+    assert agents.play(limited).kind is OutcomeKind.DEFERRED
+    checkout = agents.bench.checkout
+    tree = git(checkout, "rev-parse", "main^{tree}")
+    agents.fields = {"tip": git(checkout, "commit-tree", "-p", "main", "-m", "another", tree)}
+
+    done = agents.play(limited, step("echo three >> code"))
+
+    assert done.kind is SUCCEEDED, agents.log
+    assert git(checkout, "show", f"{done.tip}:code") == "two\nthree"

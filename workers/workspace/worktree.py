@@ -525,9 +525,14 @@ class Worktree(Workspace):
 
     def restore(self, commit: str) -> bool:
         """Bring kept changes back into the files; return whether they are there, and begin here."""
-        if not contains(self._checkout, self._since, commit):
-            return False
         with describe_os_error(self.path), self._folder.tamed():
+            if not contains(self._checkout, self._since, commit):
+                try:  # another todo has moved the tip
+                    merge = ("merge-tree", "--write-tree", "--no-messages", self._since, commit)
+                    commit = self._folder.git(*merge)
+                except GitRefused as refused:
+                    self._log(f"the kept work does not fit {self._since[:12]}: {refused.message}")
+                    return False
             # in the index, too: it holds ignored files that the agent has added
             options = ("--staged", "--worktree", "--no-overlay")
             self._folder.git("restore", "--source", commit, *options, "--", ":/")
