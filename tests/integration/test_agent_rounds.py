@@ -509,3 +509,28 @@ def test_a_limit_keeps_work_while_another_todo_moves_the_tip(agents: Agents):
 
     assert done.kind is SUCCEEDED, agents.log
     assert git(checkout, "show", f"{done.tip}:code") == "two\nthree"
+
+
+def test_the_login_of_the_agent_is_masked_in_log_and_records(agents: Agents):
+    agents.play(step("true", said("the key is sk-of-the-agent"), result()), step())
+
+    raw = (agents.bench.state / "logs" / RUN / "T.1.jsonl").read_text()
+    assert "the key is" in raw
+    assert "sk-of-the-agent" not in raw + agents.log
+
+
+def test_kept_work_that_conflicts_with_another_todo_is_named_and_done_again(agents: Agents):
+    limited = step(TWO, result("rate limit reached", is_error=True, api_error_status=429), code=1)
+    assert agents.play(limited).kind is OutcomeKind.DEFERRED
+    checkout = agents.bench.checkout
+    git(checkout, "checkout", "-q", "-b", "other")
+    (checkout / "code").write_text("other\n")
+    git(checkout, "commit", "-qam", "other")
+    agents.fields = {"tip": git(checkout, "rev-parse", "HEAD")}
+    git(checkout, "checkout", "-q", "main")
+
+    done = agents.play(limited, step(TWO))
+
+    assert done.kind is SUCCEEDED, agents.log
+    assert "the kept work does not fit" in agents.log
+    assert "set back to its beginning" in agents.starts[1]["prompt"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from coordination.agent_programs import LOGIN_VARIABLES
 from coordination.errors import CoordinationError, GitRefused, NotAllowed, Unsafe
 from coordination.files import open_private
 from coordination.models import Agent, AgentAction, LandCheck, NoopAction, argv_of
@@ -394,10 +396,12 @@ class Attempt:
         """Write the todo's secrets into the folder, mask them in all that it writes from here on, and return
         the variables that name them.
         """
-        if not self.grant.spec.todo.secrets:
+        is_agent = isinstance(self.grant.action, AgentAction)
+        logins = [os.environ.get(name, "") for name in LOGIN_VARIABLES] if is_agent else []
+        secrets = self._env.secrets.read(self.grant) if self.grant.spec.todo.secrets else ()
+        self._log.mask([*filter(None, logins), *(secret.value for secret in secrets)])
+        if not secrets:
             return {}
-        secrets = self._env.secrets.read(self.grant)
-        self._log.mask(secret.value for secret in secrets)
         for warning in filter(None, (secret.warning for secret in secrets)):
             self._log.line(warning)
         return write_secrets(folder, self.grant.spec.repo, secrets)
