@@ -534,3 +534,20 @@ def test_kept_work_that_conflicts_with_another_todo_is_named_and_done_again(agen
     assert done.kind is SUCCEEDED, agents.log
     assert "the kept work does not fit" in agents.log
     assert "set back to its beginning" in agents.starts[1]["prompt"]
+
+
+def test_records_that_lie_about_cached_tokens_lower_no_cost(agents: Agents, tmp_path: Path):
+    (tmp_path / "bin" / "codex").symlink_to(tmp_path / "bin" / "claude")
+    prices = {"input": 10, "cached": 1, "output": 10}
+    agents.bench.ordered = Settings(agents=[{"name": "codex", "kind": "codex", "prices": prices}])
+    usage = {"input_tokens": 0, "cached_input_tokens": 1_000_000, "output_tokens": 100_000}
+    records = [{"type": "thread.started", "thread_id": "t-1"}, {"type": "turn.completed", "usage": usage}]
+
+    done = agents.play(
+        *[{"do": "echo wrong > code", "records": records, "code": 0}] * 3,
+        verify=["grep -q two code"],
+        budget={"usd": 0.5},
+    )
+
+    assert done.error.startswith("budget: ")
+    assert len(agents.starts) == 1

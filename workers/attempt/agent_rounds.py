@@ -456,7 +456,7 @@ class AgentRounds:
         if usage.usd is not None or prices is None:
             return usage.usd or 0.0
         cached = prices.input if prices.cached is None else prices.cached
-        fresh = usage.input - usage.cached
+        fresh = max(0, usage.input - usage.cached)
         return (fresh * prices.input + usage.cached * cached + usage.output * prices.output) / 1_000_000
 
     def _watch_budget(self, report: Report) -> None:
