@@ -386,7 +386,7 @@ def test_a_check_that_does_not_end_uses_up_the_time_of_the_attempt(agents: Agent
     done = agents.play(*[step(TWO)] * 3, verify=["sleep 60"])
 
     assert done.kind is FAILED
-    assert done.error == "timeout"
+    assert done.error.startswith("timeout")
     assert done.failure is not None
     assert done.failure.timeout
 
@@ -440,13 +440,9 @@ def test_in_a_sandbox_an_agent_gets_the_login_of_its_own_program(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another")
     agents.sandboxed = True
 
-    agents.play(step("echo $ANTHROPIC_API_KEY-$OPENAI_API_KEY > code"), verify=["cat code"])
+    agents.play(step("echo ${#ANTHROPIC_API_KEY}-${#OPENAI_API_KEY} > code"), verify=["cat code"])
 
-    assert "sk-of-the-agent-\n" in agents.log
-
-
-    assert done.kind is FAILED
-    assert "src/x" in done.error
+    assert f"{len('sk-of-the-agent')}-0\n" in agents.log
 
 
 def test_a_session_that_cannot_be_resumed_uses_up_no_round(agents: Agents):

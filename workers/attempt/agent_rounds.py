@@ -53,6 +53,8 @@ PLACE = Path("/coord")
 RAW_BYTES = 64 * 1024 * 1024
 """Bytes of the raw records of an attempt."""
 OVERLOADED_FOR = timedelta(seconds=30)
+LONGEST_LIMIT = timedelta(days=35)
+"""A later end of a limit is not believed: no account is limited for longer than a month."""
 LIMITED_FOR = timedelta(minutes=1)
 """The first pause after a limit whose end the program does not tell."""
 HINTS = {
@@ -415,7 +417,7 @@ class AgentRounds:
             self._log(f"its work could not be kept: {error.message}")
         self._remember(kept=kept)
         pause = OVERLOADED_FOR if judged.kind is RoundEnd.OVERLOADED else LIMITED_FOR
-        if judged.until is not None:
+        if judged.until is not None and judged.until - datetime.now(UTC) < LONGEST_LIMIT:
             pause = max(timedelta(seconds=1), judged.until - datetime.now(UTC))
         why = f"a limit of {self._agent.name}: {judged.text}"
         self._around.log.wait_line(f"waits for {why}")

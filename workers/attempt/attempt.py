@@ -393,8 +393,8 @@ class Attempt:
             return self._failure(workspace, refused.ended, step, refused.hint)
 
     def _hand_over_secrets(self, folder: Path) -> dict[str, str]:
-        """Write the todo's secrets into the folder, mask them in all that it writes from here on, and return
-        the variables that name them.
+        """Write the todo's secrets into the folder, and return the variables that name them. They, and the
+        login of an agent, are masked in all that the todo writes from here on.
         """
         is_agent = isinstance(self.grant.action, AgentAction)
         logins = [os.environ.get(name, "") for name in LOGIN_VARIABLES] if is_agent else []

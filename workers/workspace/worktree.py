@@ -496,9 +496,10 @@ class Worktree(Workspace):
 
     def committed_paths(self, tip: str) -> list[str]:
         """Return the paths that any commit from the beginning of the attempt to `tip` changes."""
-        listing = ("--format=", "--name-only", "--no-renames", "-m", "-z", "--full-history")
+        options = ("--format=", "--name-only", "--no-renames", "-m", "-z", "--full-history")
+        all_links = "--ignore-submodules=dirty"  # a setting of the repository could hide moved submodules
         with self._folder.tamed():
-            answer = self._folder.git("log", *listing, tip, f"^{self._since}", "--")
+            answer = self._folder.git("log", *options, all_links, tip, f"^{self._since}", "--")
         return sorted({path for path in answer.split("\0") if path})
 
     def undo(self, paths: Sequence[str]) -> None:
