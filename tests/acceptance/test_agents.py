@@ -1,0 +1,138 @@
+"""Agents on a real worker: a program in the place of Claude Code, killed, limited and cancelled."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+
+import pytest
+
+from tests.testbed import PLAN, Testbed, git
+from tests.waiting import until
+
+PROGRAM = """\
+#!{python}
+import json, os, sys, time
+
+ledger, words = os.environ["LEDGER"], sys.argv
+resumed = words[words.index("--resume") + 1] if "--resume" in words else ""
+session = resumed or words[words.index("--session-id") + 1]
+print(json.dumps({{"type": "system", "subtype": "init", "session_id": session, "model": "m"}}), flush=True)
+with open(ledger, "a") as file:
+    file.write(f"{{session if resumed else 'new'}}\\n")
+number = len(open(ledger).readlines())
+
+def say(**more):
+    usage = {{"input_tokens": 10, "output_tokens": 1}}
+    result = {{"type": "result", "subtype": "success", "is_error": False, "num_turns": 1, "result": "Done."}}
+    print(json.dumps({{**result, "usage": usage, "session_id": session, **more}}), flush=True)
+
+def wait_for(name):
+    while not os.path.exists(f"{{ledger}}.{{name}}"):
+        time.sleep(0.05)
+
+{body}
+"""
+
+
+@pytest.fixture
+def agents(testbed: Testbed) -> Testbed:
+    testbed.settings = {
+        "agents": [{"name": "a", "kind": "claude", "command": [str(testbed.folder / "claude")]}]
+    }
+    return testbed
+
+
+def order(testbed: Testbed, body: str, **action: object) -> None:
+    """Write the program, and a plan with a todo for it."""
+    program = testbed.folder / "claude"
+    program.write_text(PROGRAM.format(python=sys.executable, body=textwrap.dedent(body)))
+    program.chmod(0o755)
+    ordered = {"type": "agent", "prompt": "Do it", "verify": ["grep -q two code"], **action}
+    testbed.write([{"id": "T", "repo": "r1", "action": ordered}], repos={"r1": {"sandbox": "off"}})
+
+
+def test_a_worker_that_is_killed_in_a_round_goes_on_in_the_same_session(agents: Testbed):
+    body = """
+        open("code", "w").write("two" if number > 1 else "half")
+        wait_for("go")
+        say()
+    """
+    order(agents, body)
+    agents.ok("sweep", PLAN, "--detach")
+    until(lambda: agents.ledger)
+
+    agents.kill("worker")
+    (agents.folder / "ledger.go").touch()
+    agents.up()
+    until(lambda: agents.run()["status"] == "succeeded")
+
+    first, second = agents.ledger
+    tip = git(agents.folder / "r1", "rev-parse", f"coord/{PLAN}")
+    trailer = git(agents.folder / "r1", "log", "-1", "--format=%(trailers:key=Coord-Agent,valueonly)", tip)
+    assert first == "new"
+    assert second in trailer
+    assert git(agents.folder / "r1", "show", f"{tip}:code") == "two"
+    assert git(agents.folder / "r1", "rev-list", "--count", f"main..{tip}") == "1"
+
+
+def test_a_limit_parks_the_todo_until_its_end_and_its_work_is_there_after_it(agents: Testbed):
+    body = """
+        if number == 1:
+            open("half", "w").write("half")
+            info = {"status": "rejected", "resetsAt": int(time.time()) + 2}
+            print(json.dumps({"type": "rate_limit_event", "rate_limit_info": info}))
+            say(is_error=True, api_error_status=429, result="rate limit reached")
+            sys.exit(1)
+        open("code", "w").write("two" if os.path.exists("half") else "lost")
+        say()
+    """
+    order(agents, body)
+    agents.ok("sweep", PLAN, "--detach")
+    until(lambda: "a limit of a" in str(agents.todo("T")["waits_for"]) or len(agents.ledger) > 1)
+    until(lambda: agents.run()["status"] == "succeeded")
+
+    first, second = agents.ledger
+    assert (first, second == "new") == ("new", False)
+    files = git(agents.folder / "r1", "ls-tree", "--name-only", f"coord/{PLAN}").split()
+    assert files == ["README", "code", "half"]
+    assert git(agents.folder / "r1", "for-each-ref", "refs/coord/kept") == ""
+
+
+def test_a_todo_that_is_cancelled_in_a_verify_command_leaves_nothing(agents: Testbed):
+    order(
+        agents,
+        'open("code", "w").write("two")\nsay()',
+        verify=["echo verifying >> $LEDGER; until test -e $LEDGER.go; do sleep 0.05; done"],
+    )
+    agents.ok("sweep", PLAN, "--detach")
+    until(lambda: "verifying" in agents.ledger)
+
+    agents.ok("cancel", "last")
+    until(lambda: agents.run()["status"] == "cancelled")
+
+    assert agents.ledger == ["new", "verifying"]
+    assert agents.todo("T")["state"] == "cancelled"
+    assert git(agents.folder / "r1", "for-each-ref", f"refs/heads/coord/{PLAN}") == ""
+
+
+def test_kept_work_goes_with_its_run(agents: Testbed):
+    body = """
+        open("half", "w").write("half")
+        info = {"status": "rejected", "resetsAt": int(time.time()) + 3600}
+        print(json.dumps({"type": "rate_limit_event", "rate_limit_info": info}))
+        say(is_error=True, api_error_status=429, result="rate limit reached")
+        sys.exit(1)
+    """
+    order(agents, body)
+    agents.ok("sweep", PLAN, "--detach")
+    until(lambda: agents.todo("T")["state"] == "parked")
+    kept = ("for-each-ref", "--format=%(refname)", "refs/coord/kept")
+    assert git(agents.folder / "r1", *kept).endswith("/T")
+
+    agents.ok("cancel", "last")
+    until(lambda: agents.run()["status"] == "cancelled")
+    agents.ok("run", "clean", agents.run()["run_id"], "--unmerged", "--yes")
+
+    until(lambda: git(agents.folder / "r1", *kept) == "")
+    assert agents.ledger == ["new"]
