@@ -148,6 +148,7 @@ def test_checks_of_the_repository_and_criteria_verify_by_default(agents: Agents)
 
     assert done.kind is SUCCEEDED, agents.log
     assert agents.bench.out.read_text().split() == ["unit", "criterion"]
+    assert "- it is two" in agents.starts[0]["prompt"]
 
 
 def test_rounds_that_are_used_up_fail_with_the_last_check(agents: Agents):

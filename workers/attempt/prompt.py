@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from coordination import models
-from coordination.models import AgentAction, Check, text_of
+from coordination.models import AgentAction, Check, criteria_in_words, text_of
 from workers.agents.fields import line
 from workers.attempt.actions import CompensatedTodo
 
@@ -108,6 +108,9 @@ def _rules(task: Task) -> Iterable[str]:
         yield "Change only these paths (with ! those that must stay):\n" + _list(action.paths)
     if checks := [command_text(check) for check in action.verify or () if isinstance(check, Check)]:
         yield "Your work is accepted when these commands succeed in the folder:\n" + _list(checks)
+    judged = [text for _, text in criteria_in_words([task.todo])]
+    if action.prompt and judged:  # without a prompt of its own they are in the description
+        yield "A reviewer will judge it by:\n" + _list(judged)
     yield (
         "If you need a decision of a person, end with a line that begins with QUESTION: and say what you "
         "need to know. Do not guess."
