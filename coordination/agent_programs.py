@@ -22,7 +22,7 @@ SHARED = frozenset({"/tmp", "/var/tmp", "/dev/shm", "/run"})  # noqa: S108
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramFacts:
-    """What is the same for all agents of a kind. Files are those of the home folder."""
+    """The facts that all agents of a kind share. Files are those of the home folder."""
 
     name: str
     """The program's name in PATH."""
@@ -36,6 +36,8 @@ class ProgramFacts:
     """The program itself, to be read."""
     tested: str = ""
     """The range of versions that was tested; empty: none."""
+    tells_cost: bool = False
+    """True if it tells the cost of a round. Others need `prices`."""
 
 
 def _in(folder: str, *names: str) -> tuple[str, ...]:
@@ -56,6 +58,7 @@ PROGRAM_FACTS: Mapping[AgentKind, ProgramFacts] = {
         ),
         shown=(".local/share/claude",),
         tested=">=2.1,<3",
+        tells_cost=True,
     ),
     AgentKind.CODEX: ProgramFacts(
         name="codex",

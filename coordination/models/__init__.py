@@ -18,7 +18,6 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 from __future__ import annotations
 
 from coordination.models.agents import (
-    TELL_COST,
     Agent,
     AgentAction,
     AgentKind,
@@ -160,7 +159,6 @@ __all__ = [
     "OWN_BRANCHES",
     "REST",
     "SECRET",
-    "TELL_COST",
     "Action",
     "Agent",
     "AgentAction",

@@ -34,10 +34,6 @@ class AgentKind(Word):
     """Any program that reads a prompt on its standard input. Only its exit code tells how it ended."""
 
 
-TELL_COST = frozenset({AgentKind.CLAUDE})
-"""Programs that tell what a round has cost. Others need `prices`."""
-
-
 class Prices(Record):
     """Prices of a model in USD for a million tokens."""
 

@@ -15,13 +15,13 @@ from coordination.trust.administration import Review
 
 @dataclass(frozen=True, kw_only=True)
 class AgentCheck:
-    """What this machine has for an agent. Empty texts: nothing is known, or nothing is wrong."""
+    """An agent on this machine. Empty texts: nothing is known, or nothing is wrong."""
 
     name: str
     kind: str
     program: str
     path: str = ""
-    """Where the program is; empty: not in PATH."""
+    """The place of the program; empty: not in PATH."""
     version: str = ""
     why_no_version: str = ""
     tested: str = ""

@@ -1,4 +1,4 @@
-"""What this machine remembers of an agent's work on a todo, from one attempt to the next.
+"""The memory of an agent's work on a todo on this machine, from one attempt to the next.
 
     <state>/agents/<plan>/<repo>/<todo>.json    the session, kept work, what was used
     <state>/agents/<plan>/<repo>/home/          where programs keep their sessions, without logins
@@ -32,7 +32,7 @@ class Remembered(FrozenModel):
     kept: str = ""
     """The commit with its work at a pause; empty without one."""
     failure: str = ""
-    """Why the last attempt failed, for the prompt of the next one."""
+    """The failure of the last attempt, for the prompt of the next one."""
     unfinished: bool = False
     """True from the start of its program until the attempt has succeeded or failed: a killed worker, a
     cancelled run and a pause leave it so.
@@ -40,7 +40,7 @@ class Remembered(FrozenModel):
     turns: int = 0
     tokens: int = 0
     usd: float = 0.0
-    """What all attempts of the run have used."""
+    """Use by all attempts of the run."""
     session_input: int = 0
     session_cached: int = 0
     session_output: int = 0

@@ -1,4 +1,4 @@
-"""What the loop of rounds needs to know of an agent's program. One module for each kind implements it."""
+"""The interface of an agent's program to the loop of rounds. One module for each kind implements it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workers.agents.fields import Record, line
 
 
 class Resume(StrEnum):
-    """Where the program finds a session again."""
+    """The folder in which the program finds a session again."""
 
     SAME_FOLDER = "same folder"
     """Only in the folder, by its path, in which the session began."""
@@ -24,7 +24,7 @@ class Resume(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What one or more rounds have used."""
+    """Use by one or more rounds."""
 
     turns: int = 0
     input: int = 0
@@ -66,7 +66,7 @@ class Invocation:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What the records of a round say."""
+    """The content of the records of a round."""
 
     done: bool = False
     """True if the stream's last record says that the program has finished its work."""

@@ -27,7 +27,7 @@ from urllib.parse import quote
 
 from coordination.errors import CoordinationError, PlanRefused
 from coordination.files import below, make_private, open_private
-from coordination.models import Agent, AgentAction, Budget, Check, QaAction, argv_of
+from coordination.models import Agent, Budget, Check, QaAction, argv_of
 from coordination.runs.attempt_store import Grant
 from coordination.runs.change_sets.records import CheckVerdict
 from coordination.runs.records import WaitReason
@@ -49,7 +49,7 @@ from workers.process.child import Exit
 from workers.workspace.base import Workspace
 
 PLACE = Path("/coord")
-"""Where sandboxes show the folders of agents, below it by plan and repository."""
+"""Folder in which sandboxes show the folders of agents, by plan and repository."""
 RAW_BYTES = 64 * 1024 * 1024
 """Bytes of the raw records of an attempt."""
 OVERLOADED_FOR = timedelta(seconds=30)
@@ -69,15 +69,15 @@ class Work:
     """An agent's work that all verify commands accept."""
 
     by: str
-    """Who made it: `preset/version model session`."""
+    """Its author: `preset/version model session`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Feedback:
-    """What is wrong with the work of a round."""
+    """A fault of the work of a round."""
 
     text: str
-    """What the agent is told."""
+    """The next prompt."""
     why: str
     """The same for people, on one line."""
 
@@ -110,9 +110,9 @@ class AgentRounds:
         spec, action = around.grant.spec, task.action
         agent = spec.agent(action, around.grant.tries)
         if agent is None:
-            named = listed_names(action)
+            why = f"{action.agent[0]} is not declared" if action.agent else "no agent command is configured"
             raise PlanRefused(
-                f"{task.todo.id} needs an agent, and {named}",
+                f"{task.todo.id} needs an agent, and {why}",
                 "set agents or agent_command under settings in ecosystem.yaml, or give the todo an action",
             )
         self._agent: Agent = agent
@@ -123,6 +123,8 @@ class AgentRounds:
         self._before = self._memory.read()
         self._remembered = self._before.within(around.grant.run_id)
         self._task = replace(task, folder=self._folder, failure=self._remembered.failure)
+        self._first = prompt.prompt_of(self._task)
+        """The prompt of a new session."""
         self._until = time.monotonic() + spec.timeout.total_seconds()
         self._last = Report()
         """The report of the last round."""
@@ -153,7 +155,7 @@ class AgentRounds:
         """Execute rounds until the work is accepted, or one ends the attempt otherwise."""
         is_back, self._session = self._restored(), self._resumed()
         before = prompt.GO_ON if is_back else prompt.BEGIN_AGAIN if self._session else ""
-        self._said = before + prompt.prompt_of(self._task)
+        self._said = before + self._first
         number = 0
         while number < self._rounds:
             if time.monotonic() >= self._until:
@@ -197,14 +199,14 @@ class AgentRounds:
             return False
         self._log(f"the session cannot go on, a new one begins: {judged.text}")
         self._has_begun_anew, self._session = True, ""
-        self._said = f"{prompt.prompt_of(self._task)}\n{self._summary()}"
+        self._said = f"{self._first}\n{self._summary()}"
         return True
 
     def _tell(self, feedback: Feedback) -> None:
         self._log(feedback.why)
         self._session, self._told, self._why = self._last.session, feedback.text, feedback.why
         # a program without sessions knows nothing of the earlier rounds
-        first = "" if self._session else f"{prompt.prompt_of(self._task)}\n"
+        first = "" if self._session else f"{self._first}\n"
         self._said = f"{first}{feedback.text}"
 
     def refuse_outside(self, tip: str) -> str:
@@ -247,12 +249,19 @@ class AgentRounds:
         )
         invocation = program.invocation(agent, start)
         environment = {**around.environment, **program.environment(agent, confined=self._alias is not None)}
-        self._remember(unfinished=True, session=session or start.new_session, failure="")
-        if not session:
-            self._remember(session_input=0, session_cached=0, session_output=0)
-        records = program.records(
-            Usage(input=used.session_input, cached=used.session_cached, output=used.session_output)
+        if session:
+            spent = Usage(input=used.session_input, cached=used.session_cached, output=used.session_output)
+        else:
+            spent = Usage()
+        self._remember(
+            unfinished=True,
+            session=session or start.new_session,
+            failure="",
+            session_input=spent.input,
+            session_cached=spent.cached,
+            session_output=spent.output,
         )
+        records = program.records(spent)
         with self._raw() as raw:
             stream = Stream()
 
@@ -442,11 +451,10 @@ class AgentRounds:
 
     def _note_use(self, report: Report) -> None:
         usage, known = report.usage, self._remembered
-        usd = known.usd + self._cost(usage)
         self._remember(
             turns=known.turns + usage.turns,
             tokens=known.tokens + usage.input + usage.output,
-            usd=usd,
+            usd=known.usd + self._cost(usage),
             session=report.session or known.session,
             session_input=known.session_input + usage.input,
             session_cached=known.session_cached + usage.cached,
@@ -488,8 +496,3 @@ class AgentRounds:
 
     def _log(self, text: str) -> None:
         self._around.log.line(text)
-
-
-def listed_names(action: AgentAction) -> str:
-    """Return why no agent executes an action, for people."""
-    return f"{action.agent[0]} is not declared" if action.agent else "no agent command is configured"

@@ -35,7 +35,7 @@ class Task:
     repo: models.Repo
     action: AgentAction
     folder: Path
-    """Where the agent works, as it sees it."""
+    """Its working folder, as it sees it."""
     context: Path
     output: Path
     secrets: str = ""
@@ -50,7 +50,7 @@ class Task:
     reads: Mapping[str, Path] = field(default_factory=dict)
     """Repository → where it sees it."""
     failure: str = ""
-    """Why the last attempt failed."""
+    """The failure of the last attempt."""
 
 
 def prompt_of(task: Task) -> str:

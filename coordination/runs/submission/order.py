@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from coordination.agent_programs import PROGRAM_FACTS
 from coordination.environment import actor
 from coordination.errors import PlanRefused
 from coordination.models import (
-    TELL_COST,
     Agent,
     AgentAction,
     AgentKind,
@@ -167,7 +167,7 @@ def why_no_budget(agent: Agent, budget: Budget) -> str:
     """Return why an agent cannot keep a budget: it never tells what it used. Empty if it can."""
     if agent.kind is AgentKind.COMMAND and budget != Budget():
         return f"the agent {agent.name} has a budget, and a program of the kind command tells no use"
-    if budget.usd is not None and agent.kind not in TELL_COST and agent.prices is None:
+    if budget.usd is not None and agent.prices is None and not PROGRAM_FACTS[agent.kind].tells_cost:
         return f"the agent {agent.name} has a budget in USD, and {agent.kind} tells no cost: give it `prices`"
     return ""
 
