@@ -280,6 +280,24 @@ def test_promise_2_a_process_that_a_git_filter_left_ends_with_the_attempt(
 
 
 @linux
+def test_promise_2_git_is_marked_before_it_starts_any_process(run: Run, tmp_path: Path):
+    run.enter()
+    hold = run.tree._workspace_lock.hold
+    script = tmp_path / "bin" / "git"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\nexec cat /proc/self/limits\n")
+    script.chmod(0o755)
+
+    command = hold.marked(["git", "status"], {"PATH": f"{script.parent}:{os.environ['PATH']}"})
+
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    limit = orphans.LIMIT_OF_LOCKS.search(shown.stdout)
+    assert limit is not None
+    assert int(limit[1]) == run.tree._workspace_lock.mark
+    assert shown.stderr == ""
+
+
+@linux
 def test_a_process_that_ends_before_it_is_killed_is_no_error(tmp_path: Path):
     gone = subprocess.Popen(["true"])
     gone.wait()

@@ -11,16 +11,16 @@
   refused if the folder names another one by now.
 * A `hold` descriptor goes to git, so that a lock on the worktree outlives a worker that is killed while git
   still writes. With it go the mark and the variables of the attempt, by which processes that git leaves (a
-  filter's, say) are found and ended (`orphans.py`). The mark is set right after git's start, because a hook
-  before exec costs 10 ms. git takes longer to read its configuration; if not, the variables identify the
-  processes.
+  filter's, say) are found and ended (`orphans.py`). A shell sets the mark and becomes git: a mark set after
+  git's start comes too late on a busy machine, and a hook of Python's before exec costs 10 ms.
 * git runs in a session of its own: a Ctrl-C at the worker's terminal does not cut a commit in two.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -39,7 +39,7 @@ from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import GitRefused
 from coordination.git_programs import NO_HOOKS, program_settings
 from coordination.processes import has_ended
-from workers.process import guard, orphans
+from workers.process import orphans
 from workers.process.trouble import (
     GitInterrupted,
     GitTimeout,
@@ -82,6 +82,8 @@ HOSTILE_PATIENCE = timedelta(minutes=2)
 git busy for years.
 """
 END_WITHIN = timedelta(seconds=5)
+SET_MARK = '{ ulimit -S -x "$0" || ulimit -S -w "$0"; } 2>/dev/null; exec "$@"'
+"""Set the limit of file locks, which dash calls w and other shells x."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +99,15 @@ class Hold:
     def variables(self) -> dict[str, str]:
         return {orphans.KEY: self.marker.key, orphans.FENCE: self.marker.fence} if self.marker else {}
 
-    def mark(self, pid: int) -> None:
-        if self.marker and self.marker.mark:
-            with suppress(OSError):  # it has ended
-                _, hard = resource.getrlimit(guard.RLIMIT_LOCKS)
-                resource.prlimit(pid, guard.RLIMIT_LOCKS, (self.marker.mark, hard))
+    def marked(self, command: Sequence[str], env: Mapping[str, str]) -> list[str]:
+        """Return the command that first sets the mark. Raises FileNotFoundError if there is no program."""
+        if not self.marker or not self.marker.mark:
+            return list(command)
+        program, *args = command
+        found = shutil.which(program, path=env.get("PATH", os.defpath))
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
+        return ["/bin/sh", "-c", SET_MARK, str(self.marker.mark), found, *args]
 
     def end_rest(self) -> None:
         """End processes that a git of this hold has left."""
@@ -277,7 +283,7 @@ def _run(
     command: Sequence[str], stdin: str, hold: Hold | None, patience: timedelta, **where: Any
 ) -> subprocess.CompletedProcess[str]:
     with subprocess.Popen(
-        command,
+        hold.marked(command, where["env"]) if hold else command,
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -292,8 +298,6 @@ def _run(
                 hold.end_rest()
 
         try:
-            if hold:
-                hold.mark(process.pid)
             sent = stdin.encode(errors="surrogateescape")
             answer = communicate(process, sent, time.monotonic() + patience.total_seconds(), look)
         except BaseException:
