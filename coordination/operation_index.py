@@ -603,6 +603,13 @@ INDEX: Mapping[str, Indexed] = {
         "approve",
         "approve",
     ),
+    "run.answer": Indexed(
+        "coordination.api.runs:Runs",
+        "Answer the question of an agent, which goes on in the same session",
+        "approve",
+        "approve",
+        "approve",
+    ),
     "run.reject": Indexed(
         "coordination.api.runs:Runs",
         "Reject a todo or milestone that waits at a gate",

@@ -60,6 +60,7 @@ Comment = Annotated[
     str,
     Option(texts.COMMENT, metavar="TEXT", for_agents="It is the person's reason."),
 ]
+Answer = Annotated[str, Option("The answer, in words.", metavar="TEXT", longest=4000)]
 CheckpointName = Annotated[str, Option("The checkpoint's name.", longest=100)]
 
 OfPriority = Annotated[tuple[Level, ...], Option("Select any of these priorities.", filters=True)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from coordination.api.parameters import (
     AcceptResults,
+    Answer,
     AsItWas,
     AskingTodo,
     AtOnce,
@@ -91,6 +92,22 @@ class Runs:
         return Run(self._access, self.decide(Verdict.APPROVE, todo, run, comment).run_id)
 
     @operation(
+        "run.answer",
+        Effect.ADDS,
+        right="approve",
+        event="approve",
+        for_agents="Only with the words of a person who told you to; never answer in their place.",
+    )
+    def answer(self, todo: AskingTodo, text: Answer, *, run: InRun = None) -> Run:
+        """Answer the question of an agent, which goes on in the same session.
+
+        An answer is an approval with a comment, and is signed like one.
+
+        Raises as `approve` does; UsageError where the todo asks nothing, or the answer is empty.
+        """
+        return Run(self._access, self.decide(Verdict.APPROVE, todo, run, text, is_answer=True).run_id)
+
+    @operation(
         "run.reject",
         Effect.CHANGES,
         right="approve",
@@ -127,15 +144,20 @@ class Runs:
         comment: str = "",
         *,
         reviewed: Subject | None = None,
+        is_answer: bool = False,
     ) -> Decision:
         """Approve or reject; return who decided what in which run. Raises as `approve` does, and Conflict
         where the todo is not as it was `reviewed` any more.
+
+        `is_answer`: the comment answers the question of an agent.
         """
         from coordination.runs.control import approvals
 
         with self._access.reached() as connection:
             named = connection.reader.resolve(run, ActsOn(todo=todo)) if run else None
             self._access.authority.check(verdict.value, lambda: self._repos_of(todo, named))
+            if is_answer:
+                approvals.refuse_no_question(connection.store, todo, named, comment)
             decision = approvals.decide(connection, verdict, todo, named, comment, reviewed=reviewed)
         self._access.announce(verdict.value, todo, run=decision.run_id, data={"comment": comment})
         return decision

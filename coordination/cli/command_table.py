@@ -51,6 +51,7 @@ COMMANDS: Families = {
         "watch": "run.watch",
         "logs": "run.logs",
         "cancel": "run.cancel",
+        "answer": "run.answer",
         "approve": "run.approve",
         "rollback": "run.rollback",
     },

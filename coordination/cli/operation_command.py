@@ -109,6 +109,7 @@ HAND_MADE: Mapping[str, str] = {
     "run.resume": "runs.control:resume",
     "run.cancel": "runs.control:cancel",
     "run.approve": "runs.control:approve",
+    "run.answer": "runs.control:answer",
     "run.reject": "runs.control:reject",
     "run.show": "runs.inspection:show",
     "run.logs": "runs.inspection:logs",

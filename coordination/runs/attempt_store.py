@@ -62,6 +62,10 @@ class Grant:
     """The signed result that led to the tip, or that began at it; empty where Redis has none."""
     shared: bool = False
     """True if any shared context exists; without any, no worker reads it."""
+    question: str = ""
+    """The last question of its agent that a person has answered; empty without one."""
+    answer: str = ""
+    """The answer; a worker that requires signatures has compared it with the signed one."""
     undo: Undo | None = None
     """Set where the todo is to be undone instead of executed."""
 

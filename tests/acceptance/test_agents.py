@@ -136,3 +136,49 @@ def test_kept_work_goes_with_its_run(agents: Testbed):
 
     until(lambda: git(agents.folder / "r1", *kept) == "")
     assert agents.ledger == ["new"]
+
+
+ASKS = """
+    if number == 1:
+        open("half", "w").write("half")
+        say(result="QUESTION: two or three?")
+        sys.exit()
+    prompt = sys.stdin.read()
+    is_told = "two, please" in prompt and "two or three?" in prompt and os.path.exists("half")
+    open("code", "w").write("two" if is_told else "lost")
+    say()
+"""
+
+
+def test_a_question_waits_for_its_answer_which_goes_into_the_same_session(agents: Testbed):
+    order(agents, ASKS)
+    agents.ok("sweep", PLAN, "--detach")
+    until(lambda: agents.todo("T")["state"] == "parked")
+
+    waits_for = str(agents.todo("T")["waits_for"])
+    assert 'coord answer T "TEXT"; a asks: two or three?' in waits_for
+    assert agents.todo("T")["wait_reason"] == "person"
+    assert "two or three?" in agents.ok("status").out
+
+    agents.ok("answer", "T", "two, please")
+    until(lambda: agents.run()["status"] == "succeeded")
+
+    first, second = agents.ledger
+    assert (first, second == "new") == ("new", False)
+    assert git(agents.folder / "r1", "show", f"coord/{PLAN}:code") == "two"
+    assert git(agents.folder / "r1", "for-each-ref", "refs/coord/kept") == ""
+    assert agents.todo("T")["attempt"] == 1
+
+
+def test_an_answer_needs_a_question(agents: Testbed):
+    order(agents, ASKS, verify=[])
+    agents.ok("sweep", PLAN, "--detach")
+    until(lambda: agents.todo("T")["state"] == "parked")
+
+    assert "the answer is empty" in agents.coord("answer", "T", " ").err
+    agents.ok("run", "reject", "T", "--comment", "neither")
+    until(lambda: agents.run()["status"] == "failed")
+
+    assert "rejected by" in str(agents.todo("T")["error"])
+    assert agents.coord("answer", "T", "two").code != 0
+    assert agents.ledger == ["new"]

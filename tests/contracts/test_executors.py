@@ -113,7 +113,7 @@ class Bench:
         assert isinstance(action, AgentAction)
         task = Task(
             todo=job.todo, repo=job.repo, action=action, folder=self.cwd, context=self.context,
-            output=self.handed_over,
+            output=self.handed_over, question=self.cwd / "question",
         )  # fmt: skip
         agent = Agent(name="a", kind=AgentKind.COMMAND, command=agent_command)
         return PROGRAMS[agent.kind].invocation(agent, Start(prompt=prompt_of(task)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from coordination.models import Ecosystem, Milestone, OnFailure, Strategy
 from coordination.operations.doctor import Checkup
 from coordination.operations.machine_check import Machine as Asker
 from coordination.planner.graph import build
+from coordination.runs.records import WaitReason
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import WorkerRegistry
 from tests.engine import Engine, retry_of
@@ -256,3 +258,56 @@ def test_no_worker_is_missed_for_a_milestone(run: Engine) -> None:
     assert facts.repos == ("r1",)
     missed = WorkerRegistry(run.store.redis, run.store.keys).unserved({t.repo for t in run.view().todos})
     assert set(missed) == {"r1"}
+
+
+def ask(run: Engine, todo: str, question: str) -> None:
+    """The agent of the todo asks a person."""
+    assert run.hold_up(run.take(todo), question, timedelta(0), reason=WaitReason.PERSON).word == "parked"
+
+
+@BOTH
+def test_a_question_holds_nothing_and_its_answer_reaches_the_next_attempt(run: Engine, strategy: Strategy):
+    run.begin({"A": "r1", "B": "r1", "C": ("r2", ["A"])}, strategy=strategy, max_parallel=1)
+    ask(run, "A", "a asks: one?")
+
+    assert run.todo("A").wait_reason is WaitReason.PERSON
+    assert run.store.stuck(run.run_id) == ()
+    run.settle(run.take("B"))
+    assert run.approve("A", "bob", "one").word == "approved"
+    grant = run.take("A")
+
+    assert (grant.question, grant.answer, grant.attempt) == ("a asks: one?", "one", 1)
+    assert run.approve("A", "bob", "two").word == "idle"
+    run.settle(grant)
+    assert run.drain() == ["C"]
+    assert run.view().status == "succeeded"
+
+
+def test_each_answer_is_that_of_the_last_question_also_behind_a_gate(run: Engine):
+    run.begin({"A": "r1"}, more={"A": {"gate": {"timeout": "1d"}}})
+    run.approve("A", "bob")
+    for answer in ("one", "two"):
+        ask(run, "A", f"a asks: {answer}?")
+        assert run.store.stuck(run.run_id) == ()
+        assert run.approve("A", "bob", answer).word == "approved"
+
+    grant = run.take("A")
+
+    assert (grant.question, grant.answer) == ("a asks: two?", "two")
+
+
+def test_a_rejected_question_fails_the_todo(run: Engine):
+    run.begin({"A": "r1", "B": ("r2", ["A"])})
+    ask(run, "A", "a asks: one?")
+
+    assert run.reject("A", "bob", "neither").word == "settled"
+    assert run.states() == {"A": "failed", "B": "skipped"}
+
+
+def test_a_question_ends_with_its_cancelled_run(run: Engine):
+    run.begin({"A": "r1"})
+    ask(run, "A", "a asks: one?")
+
+    run.cancel("bob")
+
+    assert run.states() == {"A": "cancelled"}

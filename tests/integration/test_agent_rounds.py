@@ -253,20 +253,40 @@ def test_the_next_attempt_after_a_failure_is_that_of_the_next_agent_and_begins_c
 
 
 @pytest.mark.parametrize(("status", "text"), [(401, "Invalid API key"), (400, "Credit balance is too low")])
-def test_a_login_that_does_not_work_says_what_to_do(agents: Agents, status: int, text: str):
+def test_a_login_that_does_not_work_waits_for_a_person(agents: Agents, status: int, text: str):
     done = agents.play(refused(status, text))
 
-    assert done.kind is OutcomeKind.REFUSED
+    assert (done.kind, done.reason) == (OutcomeKind.DEFERRED, WaitReason.PERSON)
     assert text in done.error
-    assert "coord retry" in done.error
+    assert ("log in on" in done.error) == (status == 401)
 
 
-def test_a_question_is_shown(agents: Agents):
-    done = agents.play(
-        step("true", said("QUESTION: postgres or sqlite?"), result("QUESTION: postgres or sqlite?"))
-    )
+@pytest.mark.parametrize(
+    "asked",
+    [
+        step("true", said("QUESTION: postgres or sqlite?"), result("QUESTION: postgres or sqlite?")),
+        step('echo "postgres or sqlite?" > "$COORD_QUESTION"'),
+    ],
+    ids=["as its last line", "in the file"],
+)
+def test_a_question_waits_for_a_person(agents: Agents, asked: dict[str, Any]):
+    done = agents.play(asked)
 
-    assert "postgres or sqlite?" in done.error
+    assert (done.kind, done.reason) == (OutcomeKind.DEFERRED, WaitReason.PERSON)
+    assert done.error == "opus asks: postgres or sqlite?"
+
+
+def test_a_question_in_a_link_is_none(agents: Agents):
+    done = agents.play(step(f'ln -s /etc/passwd "$COORD_QUESTION"; {TWO}'))
+
+    assert done.kind is SUCCEEDED
+
+
+def test_a_question_of_any_size_is_shortened(agents: Agents):
+    done = agents.play(step('head -c 100000000 /dev/zero | tr "\\0" x > "$COORD_QUESTION"'))
+
+    assert done.reason is WaitReason.PERSON
+    assert len(done.error) < 5000
 
 
 def test_checks_do_not_see_the_login_of_the_agent(agents: Agents):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,6 +34,8 @@ from coordination.runs.change_sets.records import CheckVerdict
 from coordination.runs.records import WaitReason
 from coordination.runs.retry_policy import Failure
 from coordination.sandbox import Binds
+from coordination.text import shortened
+from workers.agents.fields import clean
 from workers.agents.judge import Judgement, RoundEnd, judge
 from workers.agents.memory import AgentMemory
 from workers.agents.program import AgentProgram, Records, Report, Resume, Start, Usage
@@ -43,7 +46,7 @@ from workers.attempt import prompt
 from workers.attempt.checks import judge as judge_check
 from workers.attempt.checks import report_of, stamps
 from workers.attempt.commands import AttemptCommands, Command
-from workers.attempt.output import Log
+from workers.attempt.output import Log, OutputRefused, bytes_of
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit
 from workers.process.child import Exit
 from workers.workspace.base import Workspace
@@ -58,10 +61,12 @@ LONGEST_LIMIT = timedelta(days=35)
 LIMITED_FOR = timedelta(minutes=1)
 """The first pause after a limit whose end the program does not tell."""
 HINTS = {
-    RoundEnd.AUTH: "log in on this host, or set its key in the worker's environment; then: coord retry",
-    RoundEnd.QUOTA: "see what its account still has; then: coord retry",
-    RoundEnd.QUESTION: "answer it in the todo's prompt or description; then: coord retry",
+    RoundEnd.AUTH: "log in on {host}, or set its key in the environment of its worker",
+    RoundEnd.QUOTA: "see what its account still has",
 }
+"""The remedies of a person."""
+LONGEST_QUESTION = 4000
+"""Characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +159,9 @@ class AgentRounds:
     def run(self) -> AttemptOutcome | Work:
         """Execute rounds until the work is accepted, or one ends the attempt otherwise."""
         is_back, self._session = self._restored(), self._resumed()
+        answered = prompt.ANSWERED if self._session and self._around.grant.answer else ""
         before = prompt.GO_ON if is_back else prompt.BEGIN_AGAIN if self._session else ""
-        self._said = before + self._first
+        self._said = answered + before + self._first
         number = 0
         while number < self._rounds:
             if time.monotonic() >= self._until:
@@ -176,6 +182,8 @@ class AgentRounds:
         if (stopped := self._around.commands.stopped) is not None:
             return AttemptOutcome(kind=stopped)
         over = self._over(Usage())
+        if judged.kind is RoundEnd.DONE and (question := self._question()):
+            judged = Judgement(kind=RoundEnd.QUESTION, text=question)
         if judged.kind is not RoundEnd.DONE:
             return self._failed(f"budget: {over}") if over else self._ended(ended, judged)
         feedback = self._feedback()
@@ -398,7 +406,7 @@ class AgentRounds:
             case RoundEnd.LIMITED | RoundEnd.OVERLOADED:
                 return self._pause(judged)
             case RoundEnd.AUTH | RoundEnd.QUOTA | RoundEnd.QUESTION:
-                return self._refused(judged)
+                return self._wait_for_person(judged)
             case RoundEnd.OVER:
                 return self._failed(f"budget: its limit of {judged.text} is reached")
         if ended.ok:
@@ -408,29 +416,48 @@ class AgentRounds:
             self._finish(judged.text)
         return outcome
 
-    def _refused(self, judged: Judgement) -> AttemptOutcome:
-        """Return the outcome where only a person can help: another attempt would change nothing."""
-        asks = "the agent asks: " if judged.kind is RoundEnd.QUESTION else ""
-        why, hint = f"{asks}{judged.text}", HINTS[judged.kind]
-        self._finish("" if asks else why)
-        self._log(f"failed: {why}\nnext: {hint}")
-        return AttemptOutcome(kind=OutcomeKind.REFUSED, error=f"{why}\n  {hint}")
+    def _question(self) -> str:
+        """Return the text that the agent has written to COORD_QUESTION; empty without one."""
+        try:
+            written = bytes_of(self._task.question, LONGEST_QUESTION)
+        except (OutputRefused, OSError):  # a link, or a folder
+            return ""
+        return str(self._around.log.masked_json(clean(written.decode(errors="replace")).strip()))
+
+    def _wait_for_person(self, judged: Judgement) -> AttemptOutcome:
+        """Return the outcome where only a person can help: the todo waits, and keeps its work. A compensation
+        fails, because a rollback does not wait for a person.
+        """
+        name, text = self._agent.name, shortened(judged.text, LONGEST_QUESTION)
+        hint = HINTS.get(judged.kind, "").format(host=socket.gethostname())
+        why = f"{name}: {text}; {hint}" if hint else f"{name} asks: {text}"
+        if self._task.compensated is not None:
+            self._finish(why)
+            self._log(f"failed: {why}")
+            return AttemptOutcome(kind=OutcomeKind.REFUSED, error=why)
+        self._keep()
+        self._around.log.wait_line(f"waits for a person: {why}")
+        return AttemptOutcome(kind=OutcomeKind.DEFERRED, error=why, reason=WaitReason.PERSON)
 
     def _pause(self, judged: Judgement) -> AttemptOutcome:
         """Return the outcome of a limit: the todo waits, uses up no attempt, and keeps its work."""
-        around, kept = self._around, ""
-        try:
-            if around.workspace.changed_paths():
-                kept = around.workspace.keep(self._task.todo.id, f"unfinished: {self._task.todo.task}")
-        except CoordinationError as error:
-            self._log(f"its work could not be kept: {error.message}")
-        self._remember(kept=kept)
+        self._keep()
         pause = OVERLOADED_FOR if judged.kind is RoundEnd.OVERLOADED else LIMITED_FOR
         if judged.until is not None and judged.until - datetime.now(UTC) < LONGEST_LIMIT:
             pause = max(timedelta(seconds=1), judged.until - datetime.now(UTC))
         why = f"a limit of {self._agent.name}: {judged.text}"
         self._around.log.wait_line(f"waits for {why}")
         return AttemptOutcome(kind=OutcomeKind.DEFERRED, error=why, again=pause, reason=WaitReason.LIMIT)
+
+    def _keep(self) -> None:
+        """Keep the work for the attempt that goes on."""
+        kept = ""
+        try:
+            if self._around.workspace.changed_paths():
+                kept = self._around.workspace.keep(self._task.todo.id, f"unfinished: {self._task.todo.task}")
+        except CoordinationError as error:
+            self._log(f"its work could not be kept: {error.message}")
+        self._remember(kept=kept)
 
     def _failed(self, why: str, failure: Failure | None = None) -> AttemptOutcome:
         self._finish(why)

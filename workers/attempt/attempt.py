@@ -50,6 +50,7 @@ BUSY_PATIENCE = timedelta(seconds=10)
 
 MOST_FOLLOWERS = 20
 OUTPUT = "output.json"
+QUESTION = "question.txt"
 TRIED_AGAIN = "the todo is tried again by itself"
 
 logger = logging.getLogger(__name__)
@@ -310,6 +311,8 @@ class Attempt:
             binds = self._commands.sandbox_binds(folder, connection) + Binds(readable=tuple(reads.values()))
             self._command_started = True
             if isinstance(self.grant.action, AgentAction):
+                question = folder / QUESTION
+                environment["COORD_QUESTION"] = str(question)
                 task = Task(
                     todo=self.grant.spec.todo,
                     repo=self.grant.spec.repo,
@@ -317,6 +320,7 @@ class Attempt:
                     folder=workspace.path,
                     context=context,
                     output=output,
+                    question=question,
                     secrets=environment.get("COORD_SECRETS", ""),
                     checkpoint=checkpoint if self.grant.checkpoint and compensated is None else None,
                     compensated=compensated,
@@ -324,6 +328,8 @@ class Attempt:
                     followers=self._followers,
                     predecessors=self._env.context().get("predecessors", ()),
                     reads=reads,
+                    answered=self.grant.question,
+                    answer=self.grant.answer,
                 )
                 return self._run_agent(task, workspace, environment, binds, start)
             job = Job(

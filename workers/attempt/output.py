@@ -69,7 +69,7 @@ class OutputRefused(CoordinationError):
 def read_output(path: Path, limit_bytes: int, masked: Callable[[Any], Any]) -> str:
     """Return the todo's JSON, compact and `masked`; empty if it wrote none. Raises OutputRefused."""
     try:
-        written = _bytes_of(path, limit_bytes + 1)
+        written = bytes_of(path, limit_bytes + 1)
         if not written:
             return ""
         if len(written) > limit_bytes:
@@ -87,7 +87,7 @@ def read_output(path: Path, limit_bytes: int, masked: Callable[[Any], Any]) -> s
         raise OutputRefused(f"COORD_OUTPUT cannot be read: {error.strerror}", WRITE_JSON) from error
 
 
-def _bytes_of(path: Path, most: int) -> bytes:
+def bytes_of(path: Path, most: int) -> bytes:
     """Return the first bytes of a regular file; empty for a missing file or one of another kind (a pipe would
     block). Refuses a link: a todo in a sandbox could link to a file that only the worker can read.
     """
@@ -97,7 +97,9 @@ def _bytes_of(path: Path, most: int) -> bytes:
         return b""
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise OutputRefused("COORD_OUTPUT is a link", "write JSON into the file that it names") from error
+            raise OutputRefused(
+                f"{path.name} is a link", "write into the file that the variable names"
+            ) from error
         raise
     with os.fdopen(file, "rb") as output:
         return output.read(most) if stat.S_ISREG(os.fstat(file).st_mode) else b""

@@ -24,6 +24,7 @@ CHANGED_NOTHING = (
     "that begins with QUESTION: and ask what you need to know."
 )
 GO_ON = "You were interrupted. Your work is in the folder. Go on with the task:\n\n"
+ANSWERED = "A person has answered your question, as you read below. "
 BEGIN_AGAIN = "You were interrupted, and the folder was set back to its beginning. Do the task again:\n\n"
 
 
@@ -38,6 +39,8 @@ class Task:
     """Its working folder, as it sees it."""
     context: Path
     output: Path
+    question: Path
+    """The file of COORD_QUESTION."""
     secrets: str = ""
     """The folder of its secrets."""
     checkpoint: Path | None = None
@@ -49,6 +52,9 @@ class Task:
     """As COORD_CONTEXT has them."""
     reads: Mapping[str, Path] = field(default_factory=dict)
     """Repository → where it sees it."""
+    answered: str = ""
+    """The last question that a person has answered."""
+    answer: str = ""
     failure: str = ""
     """The failure of the last attempt."""
 
@@ -113,8 +119,10 @@ def _rules(task: Task) -> Iterable[str]:
         yield "A reviewer will judge it by:\n" + _list(judged)
     yield (
         "If you need a decision of a person, end with a line that begins with QUESTION: and say what you "
-        "need to know. Do not guess."
+        f"need to know, or write that to {task.question} (COORD_QUESTION) and end. Do not guess."
     )
+    if task.answer:
+        yield (f"An agent at this task has asked:\n{fenced(task.answered)}\nA person answers:\n{task.answer}")
     if task.followers:
         yield f"It is a part of {task.plan}. After it come: {', '.join(task.followers)}."
     if task.reads:

@@ -453,6 +453,8 @@ class OrderCheck:
             self._check_service(run, action, spec.repo.name)
         if grant.undo is None:
             run.check_start(grant.todo_id, spec)
+            if grant.question or grant.answer:
+                run.check_answer(grant.todo_id, spec.repo.name, grant.answer)
         elif grant.undo.run not in (grant.run_id, *run.brief.lineage.takes_up):
             raise foreign(f"{grant.todo_id} is recorded as executed by run {grant.undo.run!r:.100}")
         else:

@@ -152,7 +152,7 @@ class Claim(RunStep[Claimed], name="run/claim", keys=KEYS):
 
     def _granted(
         self, fence: str, spec: str, tip: str, tries: str, checkpoint: str, tip_result: str, shared: Any,
-        *undo: str,
+        question: str, answer: str, *undo: str,
     ) -> dict[str, Any]:  # fmt: skip
         return {
             "run_id": self.run,
@@ -165,6 +165,8 @@ class Claim(RunStep[Claimed], name="run/claim", keys=KEYS):
             "checkpoint": checkpoint,
             "tip_result": tip_result,
             "shared": bool(shared),
+            "question": question,
+            "answer": answer,
             "undo": _undo(*undo) if undo else None,
         }
 

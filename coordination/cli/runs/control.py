@@ -1,4 +1,4 @@
-"""`pause`, `resume`, `cancel`; `approve` and `reject`."""
+"""`pause`, `resume`, `cancel`; `approve`, `answer` and `reject`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from coordination.terminal import spelled
 from coordination.text import counted
 
 if TYPE_CHECKING:
-    from coordination.api import Subject
+    from coordination.api import Decision, Subject
     from coordination.api.run import Run
 
 
@@ -109,6 +109,13 @@ def approve(call: CliContext, values: Mapping[str, Any], *, dry_run: bool, yes: 
 
 
 @as_json_option
+def answer(call: CliContext, values: Mapping[str, Any], *, as_json: bool) -> None:
+    given = {"todo": values["todo"], "run": values.get("run"), "comment": values["text"]}
+    decision = call.coord.runs.decide(Verdict.APPROVE, **given, is_answer=True)
+    _report(decision, "answered", as_json=as_json)
+
+
+@as_json_option
 def reject(call: CliContext, values: Mapping[str, Any], *, as_json: bool) -> None:
     _decide(call, Verdict.REJECT, values, as_json=as_json)
 
@@ -122,10 +129,13 @@ def _decide(
     as_json: bool,
 ) -> None:
     decision = call.coord.runs.decide(verdict, **values, reviewed=subject)
+    _report(decision, DONE[decision.verdict], as_json=as_json)
+
+
+def _report(decision: Decision, done: str, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(decision))
-    done = DONE[decision.verdict]
-    click.echo(f"{values['todo']} is {done}; {_then(decision.run_id, decision.run_status)}", err=True)
+    click.echo(f"{decision.todo} is {done}; {_then(decision.run_id, decision.run_status)}", err=True)
 
 
 def _then(run_id: str, status: RunStatus) -> str:

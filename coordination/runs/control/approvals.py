@@ -82,6 +82,19 @@ def run_with_gate(store: RunStore, verdict: Verdict, todo: str, run_id: str | No
     raise _unknown(store, todo, live if run_id is None else [run_id], run_id)
 
 
+def refuse_no_question(store: RunStore, todo: str, run_id: str | None, answer: str) -> None:
+    """Raise UsageError if the answer is empty, or the todo waits for something else than an answer; else as
+    `run_with_gate` does.
+    """
+    if not answer.strip():
+        raise UsageError("the answer is empty", f'write it: coord answer {todo} "TEXT"')
+    chosen = run_with_gate(store, Verdict.APPROVE, todo, run_id)
+    (one,) = find_runs_of(store.redis, store.keys, todo, [chosen])
+    if one.question is None:
+        hint = f"approve or complete it: coord approve {todo} --run {chosen}"
+        raise UsageError(f"{todo} of run {chosen} asks no question; it waits for {one.waits_for}", hint)
+
+
 def why_not(store: RunStore, verdict: Verdict, todo: str, one: DecidableTodo) -> CoordinationError:
     """Return the error that says why the todo waits for no decision."""
     where, look = f"{todo} of run {one.run_id}", f"look at it: coord show-run {one.run_id}"

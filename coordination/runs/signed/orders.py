@@ -285,6 +285,15 @@ class SignedRun:
             if name not in self.order.done:
                 self._check_decision(name, spec, by_person)
 
+    def check_answer(self, todo: str, repo: str, answer: str) -> None:
+        """Check that a person who may approve the todo gave this answer to the question of its agent."""
+        signed = self.operation(OperationKind.APPROVE, todo, repo)
+        if signed is None:
+            what = f"no signed answer to {todo} of run {self.run_id}"
+            raise NotTrusted(TrustCause.UNSIGNED, what, "answer it with an identity: coord identity init")
+        if signed.operation.comment != answer:
+            raise foreign(f"the answer to {todo} is not the one that was signed")
+
     def check_order(self, repo: str) -> None:
         """Check that the signer may order todos of a repository."""
         self.check_right(self.principal, self.order, repo)

@@ -64,6 +64,8 @@ class DecidableTodo(LiveTodo):
     undo: str | None = None
     soak: str | None = None
     """Not None if its gate waits for a time to pass, which a person may end."""
+    question: str | None = None
+    """The question of its agent that no person has answered yet."""
     approved_by: str | None = None
     rejected_by: str | None = None
     comment: str | None = None
@@ -77,9 +79,9 @@ class DecidableTodo(LiveTodo):
     @property
     def asks(self) -> bool:
         """Return whether it waits for a person's decision or work."""
-        return self.waits or (
-            self.state is TodoState.PARKED and not self.undo and self.has_gate and not self.decided
-        )
+        is_open = self.has_gate and not self.decided
+        is_parked = self.state is TodoState.PARKED and not self.undo
+        return self.waits or (is_parked and (is_open or self.question is not None))
 
     @property
     def has_gate(self) -> bool:
@@ -87,7 +89,7 @@ class DecidableTodo(LiveTodo):
 
     @property
     def decided(self) -> bool:
-        return (self.approved_by or self.rejected_by) is not None
+        return self.question is None and (self.approved_by or self.rejected_by) is not None
 
 
 class Asked(FrozenModel):
@@ -101,7 +103,7 @@ class Asked(FrozenModel):
 
 MANUAL = "manual"
 DECISION_FACTS = (
-    *FACTS, "gate", "undo", "soak", "approved_by", "rejected_by", "comment", "decided_at",
+    *FACTS, "gate", "undo", "soak", "question", "approved_by", "rejected_by", "comment", "decided_at",
 )  # fmt: skip
 """Facts that are read of a todo on which a person may decide."""
 

@@ -81,8 +81,8 @@ end
 -- Return whether a parked todo waits only for a person.
 local function waits_for_person(todo)
   if state_of(todo) ~= 'parked' then return false end
-  local gate, approved, undoing = facts_of(todo, 'gate', 'approved_by', 'undo')
-  return not undoing and (place_of(todo).kind == 'manual' or (gate and not approved))
+  local gate, approved, undoing, question = facts_of(todo, 'gate', 'approved_by', 'undo', 'question')
+  return not undoing and (question or place_of(todo).kind == 'manual' or (gate and not approved))
 end
 
 local function release_repo(p, todo)

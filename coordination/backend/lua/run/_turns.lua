@@ -52,6 +52,12 @@ end
 -- Apply the decision of a person, or of the gate's timeout.
 local function decide(todo, verdict, who, comment)
   call('ZREM', timers, member(todo))
+  local question = fact(todo, 'question')
+  if question then
+    erase(todo, 'question')
+    note(todo, 'answered_question', question)
+    note(todo, 'answer', comment)
+  end
   local word = verdict == 'approve' and 'approved' or 'rejected'
   note(todo, word .. '_by', who)
   note(todo, 'decided_at', now)

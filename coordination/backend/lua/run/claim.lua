@@ -3,7 +3,7 @@
 -- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the
 --   repository (or empty), why it begins nothing new (or empty)
 -- Returns: `granted` (…, fence, spec, tip, tries, checkpoint, the signed result of the tip, whether
---   any context is shared; for a compensation also: the state it had, its output, whether nothing else is
+--   any context is shared, the question that a person has answered, the answer; for a compensation also: the state it had, its output, whether nothing else is
 --   left to undo in its repository, the run that executed it, whether that run had ended, and its signed
 --   result), or a refusal:
 --   `unknown`   no such run or todo             `stale`     another attempt is the current one
@@ -30,6 +30,9 @@ local function granted(fence)
   local answer = reply('granted', fence, its_spec, tip, tries or '0', record, tip_result or '')
   -- the first of their names
   answer[#answer + 1] = #call('ZRANGEBYLEX', head .. KEY.cache_contexts, '[ecosystem', '+', 'LIMIT', 0, 1)
+  local question, text = facts_of(todo, 'answered_question', 'answer')
+  answer[#answer + 1] = question or ''
+  answer[#answer + 1] = text or ''
   if undoing then
     local last = call('HGET', meta, 'intents.' .. p.repo) == '1' and call('HEXISTS', meta, 'restoring') == 0
       and '1' or '0'

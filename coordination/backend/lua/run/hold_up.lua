@@ -1,6 +1,7 @@
 -- Park a todo because of transient trouble (git was killed, the disk is full): it waits without a worker's
 -- slot, twice as long each time (for the given delay while a pull request is not ready, a service starts or a
 -- limit of an agent lasts), and uses up no attempt. An attempt that ends in another way resets the count.
+-- A question to a person (the reason `person`) waits for the answer, and keeps neither slot nor repository.
 -- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, fence, why, the first delay in ms, `worker` if the trouble is not the todo's own, maximum
 --   number of delays (0: no limit), the reason (WaitReason in runs/records.py)
@@ -25,6 +26,16 @@ if limit ~= '0' then -- trouble that is not the todo's own does not count
   note(todo, 'held_up_limited', limited)
 end
 note(todo, 'held_up', times)
+if reason == 'person' then
+  local p = place_of(todo)
+  note(todo, 'question', why)
+  release_all(todo, p)
+  release_repo(p, todo)
+  call('SADD', unsent, todo)
+  wait_for_person(todo, 'a person: coord answer ' .. todo .. ' "TEXT"; ' .. why)
+  dispatch_ready()
+  return reply('parked')
+end
 local pause_ms = math.min(delay_ms * 2 ^ math.min(times - 1, 20), LONGEST_MS)
 local as_said = reason == 'request' or reason == 'service' or reason == 'limit'
 park(todo, reason, why, as_said and tonumber(delay_ms) or pause_ms)

@@ -80,6 +80,7 @@ local moved_by = {
   ready = function(todo, p) return place_in_line(todo, p), 'is ready, and stands in no queue' end,
   parked = function(todo, p)
     if waits_for_person(todo) then
+      if fact(todo, 'question') then return true end
       local timeout = string.match(fact(todo, 'gate') or '0', '^%d+')
       return timeout == '0' or has_timer(todo), 'waits for a person, and its timeout has no timer'
     end
