@@ -43,7 +43,7 @@ LONGEST = 2000
 """Number of characters of the longest text outside of logs and differences."""
 DRAWN = 2000
 """Number of boxes of the largest graph that is drawn."""
-_COMMAND = re.compile(r"(; to end it now)?: coord approve \S+$")
+_COMMAND = re.compile(r'(; to end it now)?: coord approve \S+$|: coord answer \S+ "TEXT"')
 _PREAMBLE = re.compile(r"^.*?(?=<svg)|<style>.*?</style>", re.DOTALL)
 
 

@@ -255,6 +255,25 @@ def test_pages_below_a_prefix_stay_below_it(testbed: Testbed):
             assert client.get(f"{base}/static/dashboard.css").status_code == 200
 
 
+def test_the_question_of_an_agent_is_shown_as_text_and_answered(own_testbed: Testbed):
+    testbed = own_testbed
+    asks = f'test -e asked && echo two > code || {{ touch asked; echo "<script>alert(1)</script>" > "$COORD_QUESTION"; }}'
+    testbed.settings = {"agents": [{"name": "mine", "kind": "command", "command": ["sh", "-c", asks]}]}
+    todo = {"id": "Q", "repo": "api", "action": {"type": "agent", "agent": ["mine"], "verify": []}}
+    testbed.write([todo], repos={"api": {"sandbox": "off"}})
+    testbed.ok("sweep", PLAN, "--detach")
+    until(lambda: testbed.todo("Q")["state"] == "parked")
+
+    with TestClient(Dashboard(Snapshots(testbed.file), Tokens(testbed.state)).app()) as client:
+        tab = Tab(client, Tokens(testbed.state).add("ann"))
+        page = tab.get("/").text
+        assert "Q</a> waits for a person; mine asks: " in page
+        assert "<script>alert" not in page
+        assert tab.do("approve", run=run_of(testbed, PLAN), todo="Q", comment="two").status_code == 303
+
+    until(lambda: testbed.run()["status"] == "succeeded")
+
+
 def test_without_redis_a_page_says_how_old_it_is_and_goes_on_when_it_is_back(own_testbed: Testbed):
     testbed = own_testbed
     with TestClient(Dashboard(Snapshots(testbed.file), Tokens(testbed.state)).app()) as client:
