@@ -257,7 +257,8 @@ def test_pages_below_a_prefix_stay_below_it(testbed: Testbed):
 
 def test_the_question_of_an_agent_is_shown_as_text_and_answered(own_testbed: Testbed):
     testbed = own_testbed
-    asks = f'test -e asked && echo two > code || {{ touch asked; echo "<script>alert(1)</script>" > "$COORD_QUESTION"; }}'
+    ask = 'touch asked; echo "<script>alert(1)</script>" > "$COORD_QUESTION"'
+    asks = f"if test -e asked; then echo two > code; else {ask}; fi"
     testbed.settings = {"agents": [{"name": "mine", "kind": "command", "command": ["sh", "-c", asks]}]}
     todo = {"id": "Q", "repo": "api", "action": {"type": "agent", "agent": ["mine"], "verify": []}}
     testbed.write([todo], repos={"api": {"sandbox": "off"}})
