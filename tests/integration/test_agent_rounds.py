@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,23 @@ def test_the_next_attempt_after_a_failure_is_that_of_the_next_agent_and_begins_c
     assert agents.starts[1]["resumed"] == ""
     assert "grep -q two code" in agents.starts[1]["prompt"]
     assert agents.bench.said("%(trailers:key=Coord-Agent,valueonly)", done.tip).startswith("next/")
+
+
+def test_pauses_of_unknown_length_grow_until_a_round_comes_to_its_end(agents: Agents):
+    limited = refused(429, "rate limit reached")
+    pauses = [agents.play(*[limited] * (n + 1)).again for n in range(3)]
+    agents.play(*[limited] * 3, step("true", said("QUESTION: go on?"), result("QUESTION: go on?")))
+    pauses.append(agents.play(*[limited] * 5).again)
+
+    assert pauses == [timedelta(minutes=minutes) for minutes in (1, 2, 4, 1)]
+
+
+def test_no_pause_of_unknown_length_is_longer_than_half_an_hour(agents: Agents):
+    overloaded = refused(529, "overloaded")
+    pauses = [agents.play(*[overloaded] * (n + 1)).again for n in range(8)]
+
+    assert pauses[0] == timedelta(seconds=30)
+    assert pauses[-1] == timedelta(minutes=30)
 
 
 @pytest.mark.parametrize(("status", "text"), [(401, "Invalid API key"), (400, "Credit balance is too low")])

@@ -37,6 +37,8 @@ class Remembered(FrozenModel):
     """True from the start of its program until the attempt has succeeded or failed: a killed worker, a
     cancelled run and a pause leave it so.
     """
+    pauses: int = 0
+    """Pauses since the last round that came to its end."""
     turns: int = 0
     tokens: int = 0
     usd: float = 0.0
@@ -50,7 +52,7 @@ class Remembered(FrozenModel):
         """Return what counts in a run: of an earlier one only the session, and whether that had finished."""
         if self.run == run:
             return self
-        none = {"kept": "", "failure": "", "turns": 0, "tokens": 0, "usd": 0.0}
+        none = {"kept": "", "failure": "", "pauses": 0, "turns": 0, "tokens": 0, "usd": 0.0}
         return self.model_copy(update=none)
 
 

@@ -59,7 +59,9 @@ OVERLOADED_FOR = timedelta(seconds=30)
 LONGEST_LIMIT = timedelta(days=35)
 """A later end of a limit is not believed: no account is limited for longer than a month."""
 LIMITED_FOR = timedelta(minutes=1)
-"""The first pause after a limit whose end the program does not tell."""
+"""The first pause after a limit whose end the program does not tell; each further one is twice as long."""
+LONGEST_PAUSE = timedelta(minutes=30)
+"""The longest of these pauses."""
 HINTS = {
     RoundEnd.AUTH: "log in on {host}, or set its key in the environment of its worker",
     RoundEnd.QUOTA: "see what its account still has",
@@ -184,6 +186,8 @@ class AgentRounds:
         over = self._over(Usage())
         if judged.kind is RoundEnd.DONE and (question := self._question()):
             judged = Judgement(kind=RoundEnd.QUESTION, text=question)
+        if judged.kind not in (RoundEnd.LIMITED, RoundEnd.OVERLOADED) and self._remembered.pauses:
+            self._remember(pauses=0)
         if judged.kind is not RoundEnd.DONE:
             return self._failed(f"budget: {over}") if over else self._ended(ended, judged)
         feedback = self._feedback()
@@ -442,7 +446,10 @@ class AgentRounds:
     def _pause(self, judged: Judgement) -> AttemptOutcome:
         """Return the outcome of a limit: the todo waits, uses up no attempt, and keeps its work."""
         self._keep()
-        pause = OVERLOADED_FOR if judged.kind is RoundEnd.OVERLOADED else LIMITED_FOR
+        first = OVERLOADED_FOR if judged.kind is RoundEnd.OVERLOADED else LIMITED_FOR
+        pauses = self._remembered.pauses
+        pause = min(first * 2 ** min(pauses, 10), LONGEST_PAUSE)
+        self._remember(pauses=pauses + 1)
         if judged.until is not None and judged.until - datetime.now(UTC) < LONGEST_LIMIT:
             pause = max(timedelta(seconds=1), judged.until - datetime.now(UTC))
         why = f"a limit of {self._agent.name}: {judged.text}"
