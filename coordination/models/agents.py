@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -73,12 +74,20 @@ class Budget(Record):
     """Steps of the program: requests to its model, or calls of its tools, as it counts them."""
 
 
+_SET, _RANGE = re.compile(r"\[!?([^]/]+)\]"), re.compile(r"(.)-(.)")
+"""A set of characters in a pattern, and a range in it."""
+
+
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
 def _check_pattern(pattern: str) -> str:
     relative_path(pattern.removeprefix("!"))
+    for characters in _SET.findall(pattern):
+        for low, high in _RANGE.findall(characters):
+            if low > high:
+                raise ValueError(f"[{characters}] matches nothing: write {high}-{low}, not {low}-{high}")
     return pattern
 
 

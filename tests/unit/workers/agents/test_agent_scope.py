@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from coordination.models import AgentAction
 from workers.agents.scope import outside
 
 NAMED = st.sampled_from(["a", "b", "ab", "a.py", "[", "]"])
@@ -71,3 +73,14 @@ def test_paths_are_within_patterns_as_in_the_model(
 )
 def test_patterns_of_paths(patterns: tuple[str, ...], path: str, is_outside: bool):
     assert outside([path], patterns) == ([path] if is_outside else [])
+
+
+@pytest.mark.parametrize("pattern", ["[z-a]", "src/[!9-0]*", "![b-a]"])
+def test_a_range_that_runs_backwards_is_not_ordered(pattern: str):
+    with pytest.raises(ValidationError, match="matches nothing"):
+        AgentAction(type="agent", paths=(pattern,))
+
+
+@pytest.mark.parametrize("pattern", ["[a-z]", "[-a]", "[a-]", "[z-z]", "a-[!0-9_]"])
+def test_a_range_that_runs_forwards_is_ordered(pattern: str):
+    assert AgentAction(type="agent", paths=(pattern,)).paths == (pattern,)
