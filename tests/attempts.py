@@ -12,7 +12,7 @@ from coordination.backend.steps.run import Undo
 from coordination.errors import GitRefused
 from coordination.models import AgentAction, Repo, Retry, Todo
 from coordination.runs.attempt_store import Grant
-from coordination.runs.records import RunBrief, TodoSpec, TodoState
+from coordination.runs.records import AgentUsage, RunBrief, TodoSpec, TodoState
 from coordination.runs.submission.specs import with_agents
 from coordination.settings import Settings
 from tests.testbed import git
@@ -60,6 +60,8 @@ class Bench:
     """Failures of the todo so far."""
     reads: Mapping[str, Path] = field(default_factory=dict)
     """Where the agent sees other repositories."""
+    used: list[AgentUsage] = field(default_factory=list)
+    """What attempts have noted of their use of agents."""
     _worker: tuple[Settings, Sandboxes] | None = None
 
     @property
@@ -138,6 +140,7 @@ class Bench:
             base=None,
             set_back=str,
             sandbox_demanded=demanded,
+            note_usage=self.used.append,
             withdraw=lambda: None,
         )
         grant = Grant(

@@ -119,7 +119,7 @@ if TYPE_CHECKING:
     from coordination.runs.control.steering import RollbackPreview
     from coordination.runs.logs import last_lines
     from coordination.runs.maintenance.cleaning import Survey, in_words
-    from coordination.runs.records import RunStatus, TodoState, WaitReason
+    from coordination.runs.records import AgentUsage, RunStatus, TodoState, WaitReason
     from coordination.runs.retrying.retry_plan import RetryPlan
     from coordination.runs.run_kinds import is_landing, only_looks, runs_command, start_again
     from coordination.runs.submission.dry_run import DryRun, Step
@@ -237,7 +237,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "runs.control.signing": ("Subject",),
     "runs.control.steering": ("RollbackPreview",),
     "runs.maintenance.cleaning": ("Survey", "in_words"),
-    "runs.records": ("RunStatus", "TodoState", "WaitReason"),
+    "runs.records": ("AgentUsage", "RunStatus", "TodoState", "WaitReason"),
     "runs.control.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("RetryPlan",),
     "runs.logs": ("last_lines",),

@@ -29,7 +29,7 @@ from coordination.durations import ms
 from coordination.events.records import append_step
 from coordination.models import Action
 from coordination.runs.logs import LOG_LIMIT_BYTES, pieces_of
-from coordination.runs.records import Blame, Result, RunBrief, TodoSpec, WaitReason
+from coordination.runs.records import AgentUsage, Blame, Result, RunBrief, TodoSpec, WaitReason
 from coordination.trust.orders import Audience
 from coordination.trust.results import ResultRecord, check_change_set, check_predecessor
 
@@ -265,6 +265,14 @@ class AttemptStore:
         """Keep the JSON that the todo has written so far, for a later attempt: `kept`, or `stale`."""
         return self._call(
             steps.Checkpoint(run=grant.run_id, todo=grant.todo_id, fence=grant.fence, output=output)
+        )
+
+    def note_usage(self, grant: Grant, used: AgentUsage) -> Reply:
+        """Count what the agent of the attempt has used so far, in place of the last call of the attempt:
+        `noted`, or `stale`.
+        """
+        return self._call(
+            steps.NoteUsage(run=grant.run_id, todo=grant.todo_id, fence=grant.fence, used=used.numbers())
         )
 
     def status(self, run_id: str) -> str | None:

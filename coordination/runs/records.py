@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from coordination.branches import prefix_of
 from coordination.frozen import FrozenModel
@@ -32,6 +32,7 @@ from coordination.models import (
     Verdict,
 )
 from coordination.models.values import RunId
+from coordination.text import counted
 
 Blame = Literal["", "worker", "signature"]
 """Cause of a failure, for circuit breakers: the todo (empty); the worker; or a refused signature or
@@ -186,6 +187,58 @@ class WaitReason(StrEnum):
     def _missing_(cls, value: object) -> WaitReason:
         """Read an unknown value as WORKER: anybody may have written it to Redis."""
         return cls.WORKER
+
+
+Number = Annotated[int, Field(ge=0)]
+
+
+class AgentUsage(FrozenModel):
+    """What agents have used. Numbers of different programs count different things: what a turn is, each
+    program decides.
+    """
+
+    rounds: Number = 0
+    """Starts of a program."""
+    turns: Number = 0
+    input: Number = 0
+    """Tokens, with those that the provider had in its cache."""
+    cached: Number = 0
+    output: Number = 0
+    micro_usd: Number | None = None
+    """Cost in millionths of a dollar; None: no program told it, and its agent has no prices."""
+
+    def __add__(self, other: AgentUsage) -> AgentUsage:
+        costs = [cost for cost in (self.micro_usd, other.micro_usd) if cost is not None]
+        return AgentUsage(
+            rounds=self.rounds + other.rounds,
+            turns=self.turns + other.turns,
+            input=self.input + other.input,
+            cached=self.cached + other.cached,
+            output=self.output + other.output,
+            micro_usd=sum(costs) if costs else None,
+        )
+
+    @property
+    def text(self) -> str:
+        """Return it for people: `2 rounds, 14 turns, 212,000 tokens, 0.31 USD`."""
+        cost = "" if self.micro_usd is None else f", {self.micro_usd / 1_000_000:.2f} USD"
+        tokens = counted(self.input + self.output, "token")
+        return f"{counted(self.rounds, 'round')}, {counted(self.turns, 'turn')}, {tokens}{cost}"
+
+    def numbers(self) -> str:
+        """Return it as JSON of the numbers that are known, for the step that counts it."""
+        return self.model_dump_json(exclude_none=True)
+
+    @classmethod
+    def read(cls, fact: str | None) -> AgentUsage | None:
+        """Return the sum that the fact `usage` of a todo has; None without one, or where it is damaged."""
+        if not fact:
+            return None
+        try:
+            kept = json.loads(fact)
+            return cls.model_validate(kept["before"]) + cls.model_validate(kept["now"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
 
 
 def facts_by_todo(facts: Mapping[str, str]) -> defaultdict[str, dict[str, str]]:

@@ -13,7 +13,7 @@ from redis.client import Pipeline
 from coordination.backend.steps.run import RunStep
 from coordination.models import OnFailure, Strategy
 from coordination.runs.attempt_store import Grant
-from coordination.runs.records import Result
+from coordination.runs.records import AgentUsage, Result
 from coordination.runs.store import RunStore
 from tests.chaos.failpoints.points import steps
 from tests.engine import BAD, OK, Engine
@@ -101,6 +101,7 @@ def test_retries_leases_and_hand_backs_count_once(unheard: Engine, strategy: Str
     unheard.begin({"A": "r1"}, strategy=strategy)
     todo = unheard.take("A")
     unheard.checkpoint(todo, '{"n": 1}')
+    assert unheard.store.note_usage(todo, AgentUsage(turns=1)).word == "noted"
     assert unheard.store.note_change(todo, "NONE", "r1", landed="{}").word == "gone"
     unheard.retry(todo, timedelta(milliseconds=1), BAD)
     carried_on(unheard)

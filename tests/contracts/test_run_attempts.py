@@ -13,7 +13,7 @@ from coordination.cache.contexts import Cache
 from coordination.cli.following.summary import line, state_text
 from coordination.runs.attempt_store import Grant
 from coordination.runs.logs import LogReader, marked
-from coordination.runs.records import Descriptor, Result, TodoState, WaitReason
+from coordination.runs.records import AgentUsage, Descriptor, Result, TodoState, WaitReason
 from coordination.runs.store import RunStore
 from coordination.runs.views.records import Source
 from tests.contracts.test_retry_steps import retry
@@ -226,3 +226,42 @@ def test_a_todo_begins_with_the_nearest_values_of_its_context_that_fit(client: r
     # It is not known whether k7 is among those left out.
     assert len(over.context) + over.omitted in (1201, 1202)
     cache.close()
+
+
+def test_the_use_of_agents_is_summed_over_attempts_and_counts_once(run: Engine):
+    run.begin({"A": "r1"})
+    for turns in (2, 5):
+        grant = run.take("A")
+        for so_far in (1, turns, turns):
+            used = AgentUsage(rounds=1, turns=so_far, input=10 * so_far, micro_usd=20_000)
+            assert run.store.note_usage(grant, used).word == "noted"
+        run.retry(grant, SOON, BAD)
+        assert run.store.note_usage(grant, AgentUsage(turns=1000)).word == "stale"
+    run.store.note_usage(grant := run.take("A"), AgentUsage(rounds=1, turns=1))
+    run.settle(grant)
+
+    assert run.todo("A").usage == AgentUsage(rounds=3, turns=8, input=70, micro_usd=40_000)
+
+
+def test_use_as_large_as_a_program_may_claim_is_shown(run: Engine):
+    most = 2**53
+    run.begin({"A": "r1"})
+    for _ in range(2):
+        grant = run.take("A")
+        run.store.note_usage(grant, AgentUsage(turns=most, input=most, micro_usd=most))
+        run.retry(grant, SOON, BAD)
+
+    used = run.todo("A").usage
+    assert used is not None
+    assert used.turns == pytest.approx(2 * most)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    ["", "{", "[]", '{"before":{},"now":{"turns":-1}}', '{"before":{},"now":{"turns":"many"}}', "[" * 9999],
+)
+def test_a_damaged_record_of_use_is_none(run: Engine, damaged: str):
+    run.begin({"A": "r1"})
+    run.store.redis.hset(run.store.keys.run(run.run_id).facts, "A usage", damaged)
+
+    assert run.todo("A").usage is None

@@ -253,6 +253,15 @@ def test_the_next_attempt_after_a_failure_is_that_of_the_next_agent_and_begins_c
     assert agents.bench.said("%(trailers:key=Coord-Agent,valueonly)", done.tip).startswith("next/")
 
 
+def test_the_use_of_an_attempt_is_noted_after_each_round(agents: Agents):
+    agents.play(step("echo wrong > code"), step(TWO), verify=["grep -q two code"])
+    agents.play(refused(429, "rate limit reached"))
+
+    assert [(one.rounds, one.turns, one.micro_usd) for one in agents.bench.used] == [
+        (1, 2, 20_000), (2, 4, 40_000), (1, 0, None)
+    ]  # fmt: skip
+
+
 def test_pauses_of_unknown_length_grow_until_a_round_comes_to_its_end(agents: Agents):
     limited = refused(429, "rate limit reached")
     pauses = [agents.play(*[limited] * (n + 1)).again for n in range(3)]

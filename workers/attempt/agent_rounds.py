@@ -31,11 +31,11 @@ from coordination.files import below, make_private, open_private
 from coordination.models import Agent, Budget, Check, QaAction, argv_of
 from coordination.runs.attempt_store import Grant
 from coordination.runs.change_sets.records import CheckVerdict
-from coordination.runs.records import WaitReason
+from coordination.runs.records import AgentUsage, WaitReason
 from coordination.runs.retry_policy import Failure
 from coordination.sandbox import Binds
 from coordination.text import shortened
-from workers.agents.fields import clean
+from workers.agents.fields import MOST, clean
 from workers.agents.judge import Judgement, RoundEnd, judge
 from workers.agents.memory import AgentMemory
 from workers.agents.program import AgentProgram, Records, Report, Resume, Start, Usage
@@ -107,6 +107,8 @@ class Surroundings:
     """
     failed: Callable[[Exit, str], AttemptOutcome]
     """Returns the outcome of a command that failed. The text precedes the cause."""
+    note_usage: Callable[[AgentUsage], None]
+    """Counts what the attempt has used so far."""
 
 
 class AgentRounds:
@@ -133,6 +135,8 @@ class AgentRounds:
         self._first = prompt.prompt_of(self._task)
         """The prompt of a new session."""
         self._until = time.monotonic() + spec.timeout.total_seconds()
+        self._used = AgentUsage()
+        """What the attempt has used."""
         self._last = Report()
         """The report of the last round."""
         self._session = ""
@@ -485,20 +489,31 @@ class AgentRounds:
 
     def _note_use(self, report: Report) -> None:
         usage, known = report.usage, self._remembered
+        cost = self._cost(usage)
+        self._used += AgentUsage(
+            rounds=1,
+            turns=usage.turns,
+            input=usage.input,
+            cached=usage.cached,
+            output=usage.output,
+            micro_usd=None if cost is None else min(round(cost * 1_000_000), MOST),
+        )
         self._remember(
             turns=known.turns + usage.turns,
             tokens=known.tokens + usage.input + usage.output,
-            usd=known.usd + self._cost(usage),
+            usd=known.usd + (cost or 0.0),
             session=report.session or known.session,
             session_input=known.session_input + usage.input,
             session_cached=known.session_cached + usage.cached,
             session_output=known.session_output + usage.output,
         )
+        self._around.note_usage(self._used)
 
-    def _cost(self, usage: Usage) -> float:
+    def _cost(self, usage: Usage) -> float | None:
+        """Return the cost in USD; None where it is unknown."""
         prices = self._agent.prices
         if usage.usd is not None or prices is None:
-            return usage.usd or 0.0
+            return usage.usd
         cached = prices.input if prices.cached is None else prices.cached
         fresh = max(0, usage.input - usage.cached)
         return (fresh * prices.input + usage.cached * cached + usage.output * prices.output) / 1_000_000
@@ -517,7 +532,7 @@ class AgentRounds:
         tokens = known.tokens + usage.input + usage.output
         if budget.tokens is not None and tokens > budget.tokens:
             return f"{tokens:,} of {budget.tokens:,} tokens"
-        usd = known.usd + self._cost(usage)
+        usd = known.usd + (self._cost(usage) or 0.0)
         if budget.usd is not None and usd > budget.usd:
             return f"{usd:.2f} of {budget.usd:.2f} USD"
         return ""

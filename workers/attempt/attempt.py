@@ -368,7 +368,7 @@ class Attempt:
             grant=self.grant, state=self._env.state, plan=self._env.brief.plan_id, commands=self._commands,
             log=self._log, workspace=workspace, environment=environment, binds=binds,
             interrupted=partial(self._interrupted_by_host, workspace),
-            failed=partial(self._failure, workspace),
+            failed=partial(self._failure, workspace), note_usage=self._env.note_usage,
         )  # fmt: skip
         rounds = AgentRounds(task, around)
         done = rounds.run()

@@ -17,7 +17,7 @@ from coordination.errors import PlanRefused
 from coordination.models import LandCheck, QaAction
 from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.runs.records import ReadRepo, RunBrief
+from coordination.runs.records import AgentUsage, ReadRepo, RunBrief
 from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.run_kinds import is_landing
 from coordination.runs.submission.draft import HOST
@@ -102,6 +102,8 @@ class AttemptEnvironment:
     """Sets the branch of the change set back to where it was before the run; returns why it stays."""
     sandbox_demanded: bool
     """True if the role of the person who ordered the todo demands a sandbox."""
+    note_usage: Callable[[AgentUsage], None]
+    """Counts what the agent of the attempt has used so far."""
     withdraw: Callable[[], None]
     """Deletes what the run has published of the repository. Raises NotCarried with the remote's message."""
 
@@ -265,6 +267,7 @@ class AttemptEnvironments:
             base=self._base_of(grant, brief),
             set_back=partial(self._rollback.roll_back, grant, brief) if self._rollback else str,
             landing=partial(LandTodo, grant, self._land_services) if self._land_services else None,
+            note_usage=lambda used: self._note_usage(grant, used),
             withdraw=lambda: until_answered(lambda: self._withdraw(grant, brief)),
         )
 
@@ -295,6 +298,9 @@ class AttemptEnvironments:
         if commits:
             place = self._served[repo]
             self._signed_results.check_history(grant, lambda: lacks_any(place, start, commits))
+
+    def _note_usage(self, grant: Grant, used: AgentUsage) -> None:
+        until_answered(lambda: self._store.note_usage(grant, used))
 
     def _send_reopened(self, grant: Grant, tip: str, base: str) -> None:
         branch = run_branch(grant.run_id, self.context.brief(grant.run_id).branch_prefix)

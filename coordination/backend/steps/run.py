@@ -219,6 +219,10 @@ class Checkpoint(AttemptStep, name="run/checkpoint", keys=KEYS):
     output: str
 
 
+class NoteUsage(AttemptStep, name="run/note_usage", keys=KEYS):
+    used: str
+
+
 class NoteChange(AttemptStep, name="run/note_change", keys=KEYS):
     change_set: str
     repo: str

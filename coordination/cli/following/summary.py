@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import RunStatus, RunView, TodoState, TodoView, WaitReason, is_landing
+from coordination.api import AgentUsage, RunStatus, RunView, TodoState, TodoView, WaitReason, is_landing
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import COLOURS, plain, print_table
 from coordination.cli.times import how_long, with_local_times
@@ -162,6 +162,8 @@ def print_head(run: RunView, *, schedule: bool = False) -> None:
         click.echo(f"the run {spelled(run.timed_out)}")
     elif run.timeout_s is not None and not run.status.ended:
         click.echo(f"timeout: {run.timeout_s:g} s")
+    if used := [todo.usage for todo in run.todos if todo.usage]:
+        click.echo(f"used by agents: {sum(used, AgentUsage()).text}")
     if run.rollback:
         why = short_cause(run.rollback) if is_landing(run.plan_id) else run.rollback
         click.echo(f"rolled back: {spelled(why)}")

@@ -100,6 +100,7 @@ class ProxyStore(AttemptStore):
     park = _remote(AttemptStore.park)
     hold_up = _remote(AttemptStore.hold_up)
     checkpoint = _remote(AttemptStore.checkpoint)
+    note_usage = _remote(AttemptStore.note_usage)
     status = _remote(AttemptStore.status)
     brief = _remote(AttemptStore.brief)
     signed = _remote(AttemptStore.signed)

@@ -28,7 +28,7 @@ from coordination.runs.cleanup_jobs import CleanupAnswer, CleanupJob, CleanupQue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.logs import LOG_LIMIT_BYTES
 from coordination.runs.not_committed import read as read_not_committed
-from coordination.runs.records import Blame, Descriptor, Result, RunBrief, TodoState, WaitReason
+from coordination.runs.records import AgentUsage, Blame, Descriptor, Result, RunBrief, TodoState, WaitReason
 from coordination.runs.run_contexts import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
@@ -63,7 +63,7 @@ class StepHandlers:
         self._contexts = ContextCalls(store, settings, self._brief)
         handlers = (
             self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.hold_up,
-            self.checkpoint, self.status, self.brief, self.signed,
+            self.checkpoint, self.note_usage, self.status, self.brief, self.signed,
             self.handed_over, self.log, self.refused, self.distrust, self.secrets_read, self.meet,
             self.refuse_clash, self.say, self.leave, self.cleanup_jobs, self.answer,
             self.context_get, self.context_set, self.context_delete, self.context_list,
@@ -157,6 +157,10 @@ class StepHandlers:
         self._refuse_foreign(repos, grant.run_id, grant.todo_id)
         self._refuse_output(output)
         return self._store.checkpoint(grant, output)
+
+    def note_usage(self, repos: Repos, grant: Grant, used: AgentUsage) -> Reply:
+        self._refuse_foreign(repos, grant.run_id, grant.todo_id)
+        return self._store.note_usage(grant, used)
 
     def log(
         self,

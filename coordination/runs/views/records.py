@@ -10,7 +10,7 @@ from coordination.declared import Column, Table
 from coordination.frozen import FrozenModel
 from coordination.runs.change_sets.records import TakenOver
 from coordination.runs.not_committed import NotCommitted
-from coordination.runs.records import RunStatus, TodoState, WaitReason
+from coordination.runs.records import AgentUsage, RunStatus, TodoState, WaitReason
 
 
 class Source(FrozenModel):
@@ -60,6 +60,8 @@ class TodoView(FrozenModel):
     accepted_by: str | None = None
     not_committed: tuple[NotCommitted, ...] = ()
     """Its files that are not in its commit, for each reason."""
+    usage: AgentUsage | None = None
+    """What its agents have used, over all its attempts in this run."""
     output: Any = None
 
     @property

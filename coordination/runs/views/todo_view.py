@@ -12,7 +12,7 @@ from redis import Redis
 
 from coordination.backend.keys import RunKeys, split_member
 from coordination.runs.not_committed import read
-from coordination.runs.records import Descriptor, TodoState, WaitReason
+from coordination.runs.records import AgentUsage, Descriptor, TodoState, WaitReason
 from coordination.runs.views.records import Source, TodoView
 
 UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
@@ -81,6 +81,7 @@ def view_of_todo(
         wait_reason=wait_reason,
         since=iso(facts.get("since")),
         not_committed=read(facts.get("not_committed")),
+        usage=AgentUsage.read(facts.get("usage")),
         output=_parsed(output),
     )
 
@@ -125,7 +126,7 @@ FACTS_OF_UNDOING = (
 )  # fmt: skip
 FACTS = (
     "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "wait_reason",
-    "since", "run", "cached", "not_committed",
+    "since", "run", "cached", "not_committed", "usage",
     "approved_by", "comment", *FACTS_OF_UNDOING,
 )  # fmt: skip
 """The facts of a todo that views show; backend/key_table.py lists their keys."""
