@@ -154,7 +154,7 @@ def test_promise_no_command_of_a_todo_is_told_a_secret_of_its_worker(swept: Swep
     ("todo", "head", "given"),
     [
         ("shows", "", GIVEN),
-        ("agent", "", GIVEN),
+        ("agent", "", GIVEN | {"COORD_QUESTION"}),
         ("shows", "undo:", UNDONE),
         (
             "shows",

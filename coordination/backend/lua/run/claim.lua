@@ -3,7 +3,8 @@
 -- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the
 --   repository (or empty), why it begins nothing new (or empty)
 -- Returns: `granted` (…, fence, spec, tip, tries, checkpoint, the signed result of the tip, whether
---   any context is shared, the question that a person has answered, the answer; for a compensation also: the state it had, its output, whether nothing else is
+--   any context is shared, the question that a person has answered, the answer; for a compensation also:
+--   the state it had, its output, whether nothing else is
 --   left to undo in its repository, the run that executed it, whether that run had ended, and its signed
 --   result), or a refusal:
 --   `unknown`   no such run or todo             `stale`     another attempt is the current one
