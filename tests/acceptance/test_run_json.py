@@ -22,7 +22,7 @@ UNSIGNED = {"unsigned": ["the order"]}
 TODO = {
     "level", "id", "repo", "state", "attempt", "worker", "started_at", "finished_at", "duration_s",
     "exit_code", "error", "waits_for", "wait_reason", "since", "run", "cached", "approved_by", "comment",
-    "was", "undo_s", "accepted", "accepted_by", "output", "signed_by", "not_committed",
+    "was", "undo_s", "accepted", "accepted_by", "output", "signed_by", "not_committed", "usage",
 }  # fmt: skip
 
 
