@@ -132,7 +132,9 @@ def _rules(task: Task) -> Iterable[str]:
 
 def _data(task: Task, left: int) -> Iterable[str]:
     if task.failure:
-        yield f"The last attempt failed. It said:\n{fenced(task.failure)}"
+        block = f"The last attempt failed. It said:\n{fenced(task.failure)}"
+        left -= len(block.encode()) + 2
+        yield block
     for one in task.predecessors:
         text = json.dumps(one.get("output"), ensure_ascii=False)[:MOST_OUTPUT]
         place = f", in {one['path']}" if one.get("path") else ""
