@@ -61,7 +61,7 @@ class Bench:
     reads: Mapping[str, Path] = field(default_factory=dict)
     """Where the agent sees other repositories."""
     used: list[AgentUsage] = field(default_factory=list)
-    """What attempts have noted of their use of agents."""
+    """The use of agents that attempts have noted."""
     _worker: tuple[Settings, Sandboxes] | None = None
 
     @property

@@ -156,9 +156,9 @@ class Runs:
         with self._access.reached() as connection:
             named = connection.reader.resolve(run, ActsOn(todo=todo)) if run else None
             self._access.authority.check(verdict.value, lambda: self._repos_of(todo, named))
-            if is_answer:
-                approvals.refuse_no_question(connection.store, todo, named, comment)
-            decision = approvals.decide(connection, verdict, todo, named, comment, reviewed=reviewed)
+            decision = approvals.decide(
+                connection, verdict, todo, named, comment, reviewed=reviewed, is_answer=is_answer
+            )
         self._access.announce(verdict.value, todo, run=decision.run_id, data={"comment": comment})
         return decision
 

@@ -193,9 +193,7 @@ Number = Annotated[int, Field(ge=0)]
 
 
 class AgentUsage(FrozenModel):
-    """What agents have used. Numbers of different programs count different things: what a turn is, each
-    program decides.
-    """
+    """Use of agents. Numbers of different programs count different things: each decides what a turn is."""
 
     rounds: Number = 0
     """Starts of a program."""

@@ -136,7 +136,7 @@ class AgentRounds:
         """The prompt of a new session."""
         self._until = time.monotonic() + spec.timeout.total_seconds()
         self._used = AgentUsage()
-        """What the attempt has used."""
+        """The use by the attempt."""
         self._last = Report()
         """The report of the last round."""
         self._session = ""
@@ -449,26 +449,25 @@ class AgentRounds:
 
     def _pause(self, judged: Judgement) -> AttemptOutcome:
         """Return the outcome of a limit: the todo waits, uses up no attempt, and keeps its work."""
-        self._keep()
-        first = OVERLOADED_FOR if judged.kind is RoundEnd.OVERLOADED else LIMITED_FOR
         pauses = self._remembered.pauses
+        self._keep(pauses=pauses + 1)
+        first = OVERLOADED_FOR if judged.kind is RoundEnd.OVERLOADED else LIMITED_FOR
         pause = min(first * 2 ** min(pauses, 10), LONGEST_PAUSE)
-        self._remember(pauses=pauses + 1)
         if judged.until is not None and judged.until - datetime.now(UTC) < LONGEST_LIMIT:
             pause = max(timedelta(seconds=1), judged.until - datetime.now(UTC))
         why = f"a limit of {self._agent.name}: {judged.text}"
         self._around.log.wait_line(f"waits for {why}")
         return AttemptOutcome(kind=OutcomeKind.DEFERRED, error=why, again=pause, reason=WaitReason.LIMIT)
 
-    def _keep(self) -> None:
-        """Keep the work for the attempt that goes on."""
+    def _keep(self, **remembered: object) -> None:
+        """Keep the work for the attempt that goes on, and remember that and these values."""
         kept = ""
         try:
             if self._around.workspace.changed_paths():
                 kept = self._around.workspace.keep(self._task.todo.id, f"unfinished: {self._task.todo.task}")
         except CoordinationError as error:
             self._log(f"its work could not be kept: {error.message}")
-        self._remember(kept=kept)
+        self._remember(kept=kept, **remembered)
 
     def _failed(self, why: str, failure: Failure | None = None) -> AttemptOutcome:
         self._finish(why)

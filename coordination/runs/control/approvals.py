@@ -82,17 +82,12 @@ def run_with_gate(store: RunStore, verdict: Verdict, todo: str, run_id: str | No
     raise _unknown(store, todo, live if run_id is None else [run_id], run_id)
 
 
-def refuse_no_question(store: RunStore, todo: str, run_id: str | None, answer: str) -> None:
-    """Raise UsageError if the answer is empty, or the todo waits for something else than an answer; else as
-    `run_with_gate` does.
-    """
-    if not answer.strip():
-        raise UsageError("the answer is empty", f'write it: coord answer {todo} "TEXT"')
-    chosen = run_with_gate(store, Verdict.APPROVE, todo, run_id)
-    (one,) = find_runs_of(store.redis, store.keys, todo, [chosen])
+def _refuse_no_question(store: RunStore, todo: str, run_id: str) -> None:
+    """Raise UsageError if the todo waits for something else than an answer."""
+    (one,) = find_runs_of(store.redis, store.keys, todo, [run_id])
     if one.question is None:
-        hint = f"approve or complete it: coord approve {todo} --run {chosen}"
-        raise UsageError(f"{todo} of run {chosen} asks no question; it waits for {one.waits_for}", hint)
+        hint = f"approve or complete it: coord approve {todo} --run {run_id}"
+        raise UsageError(f"{todo} of run {run_id} asks no question; it waits for {one.waits_for}", hint)
 
 
 def why_not(store: RunStore, verdict: Verdict, todo: str, one: DecidableTodo) -> CoordinationError:
@@ -226,16 +221,22 @@ def decide(
     comment: str = "",
     *,
     reviewed: Subject | None = None,
+    is_answer: bool = False,
 ) -> Decision:
     """Approve or reject a todo that waits at its gate or for a person. A paused run continues when it is
     resumed.
 
-    `reviewed`: the subject that the person has seen. Raise NotFound; Conflict, also if the subject of the
-    approval has changed since the review; UsageError if nothing waits for approval, or several runs do and
-    none is named.
+    `reviewed`: the subject that the person has seen. `is_answer`: the comment answers the question of an
+    agent. Raise NotFound; Conflict, also if the subject of the approval has changed since the review;
+    UsageError if nothing waits for approval, several runs do and none is named, the answer is empty, or the
+    todo asks nothing.
     """
     store, by, comment = connection.store, actor(), comment.strip()
+    if is_answer and not comment:
+        raise UsageError("the answer is empty", f'write it: coord answer {todo} "TEXT"')
     chosen = run_with_gate(store, verdict, todo, run_id)
+    if is_answer:
+        _refuse_no_question(store, todo, chosen)
     subject = None
     if verdict is Verdict.APPROVE:
         refuse_own(connection, chosen, todo)

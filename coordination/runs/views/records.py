@@ -61,7 +61,7 @@ class TodoView(FrozenModel):
     not_committed: tuple[NotCommitted, ...] = ()
     """Its files that are not in its commit, for each reason."""
     usage: AgentUsage | None = None
-    """What its agents have used, over all its attempts in this run."""
+    """Use of its agents, over all its attempts in this run."""
     output: Any = None
 
     @property
