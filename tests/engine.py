@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 from coordination.backend.steps.run import Delivery, Reply
+from coordination.breakers.manager import BreakerManager
 from coordination.models import Ecosystem
 from coordination.planner.graph import PlanGraph, build
 from coordination.runs.attempt_store import Grant
@@ -213,6 +214,10 @@ class Engine:
                 started.append(grant.todo_id)
                 self.settle(grant, result_of(grant))
         return started
+
+    @property
+    def breakers(self) -> BreakerManager:
+        return BreakerManager(self.store.redis, self.store.keys.namespace)
 
     def brief(self) -> RunBrief:
         return self.store.brief(self.run_id)

@@ -48,7 +48,7 @@ class Package:
 _RUN = Package(
     "run",
     shared=(
-        *("_needs", "_run", "_run_dispatch", "_changes", "_run_durations", "_run_end", "_waves"),
+        *("_needs", "_run", "_run_dispatch", "_agents", "_changes", "_run_durations", "_run_end", "_waves"),
         *("_run_remainder", "_shape", "_saga", "_turns", "_verdicts"),
     ),
     prepare="begin_run",

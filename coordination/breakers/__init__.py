@@ -2,8 +2,8 @@
 
 Usable on its own: `manager.BreakerManager(redis, namespace)`.
 
-States. A breaker is named by what it protects: `repo:<name>` (its worker), `resource:<name>`, or
-`action:<name>` (a call in a script)::
+States. A breaker is named by what it protects: `repo:<name>` (its worker), `resource:<name>`, `agent:<name>`
+(the account of a preset), or `action:<name>` (a call in a script)::
 
     closed ──► open ──────► half-open ──► closed      N failures in the window; the open time ends;
        ▲         ▲              │                     its probe succeeds, and the failures are deleted
@@ -35,6 +35,10 @@ Counted failures. For `repo:x`, failures of its worker: a lost lease, an unusabl
 refused, `prepare` failed). A todo's own failure shows that the worker did its work. For `resource:x`, own
 failures (exit code, timeout) of todos that hold it, unless the file sets `breaker: false` for the resource.
 Todos that were handed back, cancelled or parked do not count. Compensations check and count like other todos.
+
+The breaker of an agent counts nothing. A todo that its program reports as limited opens it until the limit
+ends; then it closes without a probe, and all that wait go on. A later end replaces an earlier one, and an end
+more than 35 days away counts as a clock that jumped. No compensation waits for it.
 
 Failures:
 

@@ -1,5 +1,5 @@
 """Calls through circuit breakers, and listing and resetting breakers named `repo:<name>`, `resource:<name>`,
-`action:<name>`.
+`agent:<name>`, `action:<name>`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from coordination.processes import ProcessIdentity, this_process
 from coordination.text import listed
 
 ACTION = "action"
-KINDS = ("repo", "resource", ACTION)
+KINDS = ("repo", "resource", "agent", ACTION)
 _NAME = re.compile(rf"({'|'.join(KINDS)}):[A-Za-z0-9._-]{{1,100}}")
 
 
@@ -42,7 +42,8 @@ def check_name(name: object) -> None:
     """Raise UsageError for an invalid name."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} is not a circuit breaker", "name it repo:NAME, resource:NAME or action:NAME"
+            f"{name!r} is not a circuit breaker",
+            "name it repo:NAME, resource:NAME, agent:NAME or action:NAME",
         )
 
 

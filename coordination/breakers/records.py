@@ -29,7 +29,7 @@ class Breaker(FrozenModel):
     """A breaker that is not at rest."""
 
     name: str
-    """`repo:x`, `resource:x` or `action:x`."""
+    """`repo:x`, `resource:x`, `agent:x` or `action:x`."""
     state: BreakerState
     failures: int
     """Number within the window, while it is closed."""
@@ -44,7 +44,7 @@ class Breaker(FrozenModel):
     opened_at: datetime | None
     """Time at which it last opened."""
     probe_at: datetime | None
-    """Time from which a probe is allowed, while it is open."""
+    """Time from which a probe is allowed, while it is open; for an agent, the end of its limit."""
     probe: str
     """Description of the present probe; empty if its process is known to be gone."""
     behind: int
@@ -55,8 +55,14 @@ class Breaker(FrozenModel):
         return self.state is not BreakerState.CLOSED
 
     @property
+    def _is_limit(self) -> bool:
+        return self.name.startswith("agent:")
+
+    @property
     def reason(self) -> str:
         """The reason as text: `5 failures in 300 s, last: TODO-3 exit code 7`."""
+        if self._is_limit:
+            return self.why
         count = self.threshold if self.tripped else self.failures
         return f"{counted(count, 'failure')} in {self.window_s:g} s, last: {self.why}"
 
@@ -67,6 +73,8 @@ class Breaker(FrozenModel):
             return f"{self.probe} probes it"
         if not self.tripped:
             return ""
+        if self._is_limit:
+            return f"until {shown(self.probe_at)}"
         return (
             f"probe at {shown(self.probe_at)}"
             if self.state is BreakerState.OPEN

@@ -172,6 +172,7 @@ DESCRIPTIONS = {
     "Agent.model": "Model, handed to the program (default: the program's own).",
     "Agent.args": "Further arguments of the program.",
     "Agent.command": "The program, if it is not in PATH under the name of its kind; a command needs it.",
+    "Agent.parallel": "Most todos that it executes at once, over all machines (default: any number).",
     "Agent.prices": "USD for a million tokens, for a program that tells no cost: {input, output, cached}.",
     "Prices.cached": "Tokens that the provider has in its cache (default: as input).",
     "Retry.attempts": "Number of attempts, including the first.",

@@ -57,6 +57,8 @@ class Agent(Record):
     """The program, if it is not in PATH under the name of its kind. A `command` needs it."""
     prices: Prices | None = None
     """For a program that reports no cost."""
+    parallel: Count | None = None
+    """Most todos that it executes at once, over all machines. None: any number."""
 
     @model_validator(mode="after")
     def _check_command(self) -> Self:

@@ -17,7 +17,7 @@ from hashlib import sha256
 from coordination.backend.keys import landing, repo_slot, resource
 from coordination.backend.steps.run import Reply
 from coordination.durations import ms
-from coordination.models import Level, NoopAction, OnFailure, ServiceAction, Todo, Workspace
+from coordination.models import AgentAction, Level, NoopAction, OnFailure, ServiceAction, Workspace
 from coordination.planner.hours import kind_of
 from coordination.planner.remaining import Expected
 from coordination.runs.records import (
@@ -68,9 +68,13 @@ def descriptor_of(spec: TodoSpec, order: int | str, level: int) -> str:
     )  # fmt: skip
 
 
-def first_facts(todo: Todo, expected: object = "") -> dict[str, str | int]:
+def first_facts(spec: TodoSpec, expected: object = "") -> dict[str, str | int]:
     """Return the facts of a todo before it is ready. `expected`: its expected duration, if known."""
+    todo = spec.todo
     facts: dict[str, str | int] = {"attempt": 1}
+    if isinstance(todo.action, AgentAction):
+        found = (spec.agent(todo.action, n) for n in range(max(1, len(todo.action.agent))))
+        facts["agents"] = " ".join(f"{agent.name}/{agent.parallel or 0}" for agent in found if agent)
     if expected:
         facts["expected"] = str(expected)
     if gate := todo.gate:

@@ -264,7 +264,7 @@ def submit(store: RunStore, submission: Submission, signing: Signing | None = No
         if name in graph.todos:
             state, pending = TodoState.WAITING, len(graph.predecessors[name])
             ahead = _ahead(graph, name, order)
-            facts = {**first_facts(spec.todo, expected[name]), **beginning.facts.get(name, {})}
+            facts = {**first_facts(spec, expected[name]), **beginning.facts.get(name, {})}
             if name in order.optional:
                 facts["optional"] = 1
         else:

@@ -16,6 +16,8 @@ do
 
   local function repo_of(name) return string.match(name, '^repo:(.*)$') or '' end
 
+  local LONGEST_LIMIT_MS = 35 * 86400000
+
   -- Return the time in ms at which the probe's time is over; 0 without a probe.
   local function probed_until(record, probe)
     local ends = probe and call('HGET', record, 'probe_until')
@@ -23,11 +25,39 @@ do
     return tonumber(ends or 0)
   end
 
+  -- A limit of an agent's account ends by itself: nothing probes it.
+  local function is_limit(name) return string.sub(name, 1, 6) == 'agent:' end
+
+  -- Return whether an open breaker is none any more: its limit has ended. The clock may have jumped: no limit
+  -- lasts for longer than LONGEST_LIMIT_MS.
+  local function is_over(name, opens)
+    return is_limit(name) and (opens <= now or opens - now > LONGEST_LIMIT_MS)
+  end
+
+  local function opens_at(name) return tonumber(call('HGET', key(KEY.breaker, name), 'until') or 0) end
+
+  -- The answer has changed: the todos parked behind the breaker ask again.
+  local function wake_parked(name)
+    local behind = key(KEY.breaker_behind, name)
+    for _, id in ipairs(call('ZRANGE', behind, 0, -1)) do notify({ kind = 'todo', id = id }) end
+  end
+
+  local function close(name)
+    wake_parked(name)
+    call('DEL', key(KEY.breaker, name), key(KEY.breaker_failures, name), key(KEY.breaker_behind, name))
+    call('HDEL', head .. KEY.breakers, name)
+  end
+
   -- Return the answer for a caller that asks now: `closed`; `open` or `half-open`, and its end in ms; or
   -- `probe`: only this caller may try.
   local function access(name, who)
     local state = state_of(name)
     if not state then return CLOSED end
+    if state == OPEN and is_over(name, opens_at(name)) then
+      close(name)
+      announce('breaker.closed', name, 'repos', '')
+      return CLOSED
+    end
     if state == CLOSED then
       local forgotten = call('EXISTS', key(KEY.breaker_failures, name)) == 0
       if forgotten then call('HDEL', head .. KEY.breakers, name) end
@@ -65,22 +95,10 @@ do
     if process and process.probe == probe then return process end
   end
 
-  -- The answer has changed: the todos parked behind the breaker ask again.
-  local function wake_parked(name)
-    local behind = key(KEY.breaker_behind, name)
-    for _, id in ipairs(call('ZRANGE', behind, 0, -1)) do notify({ kind = 'todo', id = id }) end
-  end
-
   local function is_probe(name, who) return call('HGET', key(KEY.breaker, name), 'probe') == who end
 
   local function end_probe(name)
     call('HDEL', key(KEY.breaker, name), 'probe', 'probe_by', 'probe_until', 'probed_at', 'probe_process')
-  end
-
-  local function close(name)
-    wake_parked(name)
-    call('DEL', key(KEY.breaker, name), key(KEY.breaker_failures, name), key(KEY.breaker_behind, name))
-    call('HDEL', head .. KEY.breakers, name)
   end
 
   local function trip(name, policy, why)
@@ -92,6 +110,18 @@ do
     call('HSETNX', record, 'since', now)
     call('PERSIST', record)
     wake_parked(name)
+  end
+
+  -- The account of an agent is used up until `ends` in ms. A limit that ends earlier changes nothing.
+  local function limit(name, ends, why)
+    if state_of(name) and not is_over(name, opens_at(name)) and opens_at(name) >= ends then return end
+    local record = key(KEY.breaker, name)
+    why = first_line(why)
+    announce('breaker.opened', name, 'repos', '', 'title', why, 'open_ms', string.format('%.0f', ends - now))
+    call('HSET', head .. KEY.breakers, name, OPEN)
+    call('HSET', record, 'until', string.format('%.0f', ends), 'opened_at', now, 'failed_at', now, 'why', why)
+    call('HSETNX', record, 'since', now)
+    call('PERSIST', record)
   end
 
   -- A closed breaker keeps only the times of its last failures, as many as open it: the window slides
@@ -155,6 +185,9 @@ do
 
   -- Describe why a caller does not get through. `state` and `ends` are those of `access`.
   local function refusal_text(name, state, ends)
+    if is_limit(name) then
+      return call('HGET', key(KEY.breaker, name), 'why') .. '; until ' .. moment(ends)
+    end
     local kind, bare = string.match(name, '^(%l+):(.*)$')
     local what = KINDS[kind] .. ' ' .. bare .. ': its circuit breaker is ' .. state
     local values = call('HMGET', key(KEY.breaker, name), 'failures', 'window_ms', 'why', 'probe_by')
@@ -168,5 +201,5 @@ do
   breaker.state, breaker.access, breaker.refusal_text, breaker.close = state_of, access, refusal_text, close
   breaker.probed_until, breaker.begin_probe, breaker.failed = probed_until, begin_probe, failed
   breaker.succeeded, breaker.gave_up, breaker.repo_of = succeeded, gave_up, repo_of
-  breaker.probing_process = probing_process
+  breaker.probing_process, breaker.limit, breaker.is_over = probing_process, limit, is_over
 end

@@ -32,6 +32,7 @@ local breakers = {}
 local all = call('HGETALL', head .. KEY.breakers)
 for i = 1, #all, 2 do
   local found = described(all[i], all[i + 1])
-  if found.state ~= CLOSED or found.failures > 0 then breakers[#breakers + 1] = found end
+  local is_over = breaker.is_over(found.name, tonumber(found['until']) or 0)
+  if (found.state ~= CLOSED or found.failures > 0) and not is_over then breakers[#breakers + 1] = found end
 end
 return cjson.encode({ now = now, breakers = breakers })

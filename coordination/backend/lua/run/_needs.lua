@@ -85,7 +85,7 @@ do
     local words = {}
     for i, name in ipairs(names) do
       local kind, what = kind_of(name)
-      if kind == 'land' then what = 'land ' .. what end
+      if kind == 'land' or kind == 'agent' then what = kind .. ' ' .. what end
       words[i] = (kind == 'slot' and slot_text or resource_text)(what, want_for(request, name))
     end
     return table.concat(words, ' and ')

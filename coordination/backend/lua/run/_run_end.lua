@@ -76,7 +76,7 @@ end
 -- Release everything a todo holds besides its state.
 local function release_all(todo, p)
   if release_worker(todo, p) == 'running' then
-    release_grants({ id = member(todo), kind = 'todo', wants = wants_of(p.wants) })
+    release_grants({ id = member(todo), kind = 'todo', wants = wants_of(agents.needs(todo, p)) })
   else
     give_back(member(todo))
   end

@@ -1,5 +1,5 @@
 -- Circuit breakers of a run: the repository's breaker counts failures of the worker there; the breakers of
--- the todo's resources count failures of the todo itself.
+-- the todo's resources count failures of the todo itself; that of its agent is open while a limit lasts.
 
 local verdicts = {}
 
@@ -23,35 +23,40 @@ do
     return names
   end
 
-  -- Ask all breakers without taking a probe. Return those that the todo would probe; or, if one refuses, why
-  -- and until when in ms.
-  local function ask_breakers(todo, p, policy)
-    local id, why, due, retry_at = member(todo), {}, {}, now + 1
-    for _, name in ipairs(names_of_breakers(p, policy)) do
+  -- Ask all breakers without taking a probe. Return those that the todo would probe; or, if one refuses, why,
+  -- until when in ms, and the reason to wait.
+  local function ask_breakers(todo, p)
+    local policy, its_agent = policy_of_run(), agents.of(todo)
+    local names = policy and names_of_breakers(p, policy) or {}
+    if its_agent then names[#names + 1] = 'agent:' .. its_agent end
+    local id, why, due, retry_at, reason = member(todo), {}, {}, now + 1, 'breaker'
+    for i, name in ipairs(names) do
       local state, ends = breaker.access(name, id)
       if ends then
         call('ZADD', key(KEY.breaker_behind, name), 'NX', now, id)
         why[#why + 1] = breaker.refusal_text(name, state, ends)
         retry_at = math.max(retry_at, ends)
+        if its_agent and i == #names and #why == 1 then reason = 'limit' end
       elseif state == 'probe' then
         call('ZREM', key(KEY.breaker_behind, name), id)
         due[#due + 1] = name
       end
     end
     if #why == 0 then return due end
-    return due, table.concat(why, ' and '), retry_at
+    return due, table.concat(why, ' and '), retry_at, reason
   end
 
-  local function parked_by_breaker(todo, p)
-    local policy = policy_of_run()
-    if not policy then return false end
-    local due, why, retry_at = ask_breakers(todo, p, policy)
+  -- Park the todo if a breaker refuses it and return true; it holds nothing then. Else return false, and the
+  -- breakers that it would probe.
+  function verdicts.park(todo, p)
+    if all_closed() then return false end
+    local due, why, retry_at, reason = ask_breakers(todo, p)
     if not why then return false, due end
     release_all(todo, p)
     call('ZREM', ready, todo)
     call('ZREM', queued, queue_key(p, todo))
     release_repo(p, todo)
-    park_with_timer(todo, 'breaker', why, retry_at - now)
+    park_with_timer(todo, reason, why, retry_at - now)
     dispatch_ready()
     return true
   end
@@ -81,14 +86,7 @@ do
     end
   end
 
-  verdicts.parked_by_breaker, verdicts.probe_with, verdicts.tell = parked_by_breaker, probe_with, tell
-end
-
--- Park the todo if a breaker refuses it and return true; it holds nothing then. Else return false, and the
--- breakers that it would probe.
-local function parked_by_breaker(todo, p)
-  if all_closed() then return false end
-  return verdicts.parked_by_breaker(todo, p)
+  verdicts.probe_with, verdicts.tell = probe_with, tell
 end
 
 -- Report a result to the breakers. `outcome`: `succeeded`, `failed`, or any other, which says nothing.

@@ -20,7 +20,7 @@ if not at then return { 'unknown', sends, woken, '' } end
 local p = place_of(todo)
 local its_attempt, tries, rank, undoing, was =
   facts_of(todo, 'attempt', 'tries', 'rank', 'undo', 'was', 'waits_for', 'begun_in', 'wait_reason',
-    'parked_for')
+    'parked_for', 'agents')
 
 local function granted(fence)
   local kept = call('HGET', checkpoint, todo) or ''
@@ -93,25 +93,25 @@ if unfit ~= '' then -- not pinned: another host may serve the repository
   return reply('parked')
 end
 
-local held_up, to_probe = parked_by_breaker(todo, p)
+local held_up, to_probe = verdicts.park(todo, p)
 if held_up then return reply('parked') end
 
 local request = load(member(todo))
 local fence, names = request and request.state == 'held' and keep(request), nil
 if not fence then
   if request then give_back(request.id) end -- an offer that has expired
-  local waited_us = p.priority * PRIORITY_STEP_US
+  local waited_us, needs = p.priority * PRIORITY_STEP_US, agents.needs(todo, p)
   rank = tonumber(rank) or now_us - waited_us
   request = {
     id = member(todo), kind = 'todo', ttl = 0, rank = rank, arrived = math.floor((rank + waited_us) / 1000),
-    wants = wants_of(p.wants),
+    wants = wants_of(needs),
   }
   local beyond = shortfall(request)
   if beyond then
     settle(todo, 'failed', beyond)
     return reply('ended')
   end
-  fence, names = ask(request, p.wants, p.priority)
+  fence, names = ask(request, needs, p.priority)
 end
 if not fence then
   note(todo, 'rank', string.format('%.0f', rank))

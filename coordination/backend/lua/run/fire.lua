@@ -59,7 +59,7 @@ if waits_for_person(todo) then
   return reply('settled')
 end
 
-if goes_on(status) and parked_by_breaker(todo, p) then return reply('waits') end
+if goes_on(status) and verdicts.park(todo, p) then return reply('waits') end
 
 local request = load(id)
 if request and request.state == 'waiting' and goes_on(status) then

@@ -10,6 +10,7 @@
 local LONGEST_MS = 60000
 local todo, fence, why, delay_ms, blame, limit, reason = unpack(ARGV, 2, 8)
 if not held_by(todo, fence) then return reply('stale') end
+if reason == 'limit' then agents.limit(todo, delay_ms, why) end
 tell_breakers(todo, blame == 'worker' and 'failed' or 'parked', blame, why)
 if no_new_start(todo) then
   local outcome, reason = ending()

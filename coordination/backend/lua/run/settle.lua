@@ -14,7 +14,7 @@ if not held_by(todo, fence) then
 end
 -- all that is looked at below, with one command; what is known to be missing needs no HDEL
 local undoing = facts_of(todo, 'undo', 'attempt', 'worker', 'started_at', 'commit', 'began', 'error',
-  'waits_for', 'wait_reason', 'frees', 'keeps')
+  'waits_for', 'wait_reason', 'frees', 'keeps', 'agents', 'tries')
 if outcome == 'succeeded' and not undoing then erase(todo, 'error') end
 if exit_code ~= '' then note_of_attempt(todo, 'exit_code', exit_code) end
 if outcome ~= 'succeeded' then
