@@ -4,6 +4,7 @@
 |---|---|
 | `forge.py` | the interface: the calls that every forge answers for one repository |
 | `issues.py` | its part about issues, for each forge |
+| `feedback.py` | its part about a repair, for each forge: logs of jobs, threads of reviews, replies |
 | `models.py` | records of requests, issues, reviews, checks and repositories, as coord uses them |
 | `errors.py` | the refusals of a forge, each with its remedy, and how answers state them and rate limits |
 | `github.py` `gitlab.py` `gitea.py` | the implementations |
@@ -11,6 +12,7 @@
 | `connect.py` | chooses the credential for a repository and host, and opens its forge |
 | `locate.py` | the forge and project of a repository, by its `url` or its field `forge` |
 | `webhooks.py` | proves that a webhook comes from its forge, and reads its repository; pure |
+| `graphql.py` | the calls of GitHub that REST lacks |
 | `http.py` | the HTTP client: conditional requests with kept answers, rate limits, retries, pages |
 | `budget.py` | the calls per hour of all processes, and the polling interval that they allow |
 

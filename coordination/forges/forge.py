@@ -6,11 +6,10 @@ Every call raises ForgeError. A list is whole or an error: pages that could not 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from coordination.forges.errors import ForgeError, ForgeProblem
-from coordination.forges.issues import Issues
+from coordination.forges.feedback import Feedback
 from coordination.forges.models import (
     Check,
     CommitStatus,
@@ -33,20 +32,15 @@ from coordination.forges.reading import (
 )
 
 
-class Forge(Issues):
+class Forge(Feedback):
     """One repository at a forge, with one token."""
 
-    _requests_at: ClassVar[str] = "pulls"
     _comments_at: ClassVar[str] = "issues/{number}/comments"
     _refused_request: ClassVar[tuple[Rule, ...]] = REFUSED_REQUEST
     _drafts: ClassVar[DraftTitle | None] = None
     """The mark in the titles of drafts; None: they have a field of their own."""
     _reopened: ClassVar[Mapping[str, str]] = {"state": "open"}
     """The change that opens a closed request again."""
-
-    @property
-    def _requests(self) -> str:
-        return f"{self._root}/{self._requests_at}"
 
     @staticmethod
     @abstractmethod
@@ -163,16 +157,6 @@ class Forge(Issues):
     @abstractmethod
     def set_status(self, commit: str, status: CommitStatus) -> None:
         """Set a status of a commit."""
-
-    @staticmethod
-    def _if_visible(ask: Callable[[], Any]) -> Any:
-        """Return an answer; None if the token may not see it, or the edition of the forge lacks it."""
-        try:
-            return ask()
-        except ForgeError as error:
-            if error.problem in (ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND):
-                return None
-            raise
 
     def close_connection(self) -> None:
         """Close the connections to the forge."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from coordination.forges.errors import ForgeError, ForgeProblem
+from coordination.forges.feedback import GiteaFeedback
 from coordination.forges.github import GitHub
 from coordination.forges.issues import GiteaIssues
 from coordination.forges.models import (
@@ -54,7 +55,7 @@ _REVIEWS = {
 }
 
 
-class Gitea(GiteaIssues, GitHub):
+class Gitea(GiteaIssues, GiteaFeedback, GitHub):
     type = ForgeType.GITEA
     longest_title = 255
     _drafts = DraftTitle(prefix="WIP: ", pattern=re.compile(r"^\s*(wip:|\[wip\])\s*", re.IGNORECASE))

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from coordination.forges.errors import ForgeError, ForgeProblem
+from coordination.forges.feedback import GitLabFeedback
 from coordination.forges.forge import Forge
-from coordination.forges.issues import GitLabIssues
 from coordination.forges.models import (
     Check,
     CheckState,
@@ -71,7 +71,7 @@ _REVIEWS = {
 _UNKNOWN_YET = ("checking", "unchecked", "preparing", "approvals_syncing", "")
 
 
-class GitLab(GitLabIssues, Forge):
+class GitLab(GitLabFeedback, Forge):
     type = ForgeType.GITLAB
     longest_body = 1_048_576
     longest_title = 255
@@ -207,6 +207,7 @@ class GitLab(GitLabIssues, Forge):
                     state=_status(one["status"], may_fail=bool(one.get("allow_failure"))),
                     url=one.get("target_url") or "",
                     required=False if one.get("allow_failure") else None,
+                    job=str(one["id"]),
                 )
                 for name, one in newest.items()
             ]

@@ -13,8 +13,9 @@ Answers are kept for conditional requests, in memory and in a private folder of 
 is used only after the forge has confirmed it (304). The folder is not in Redis: a user who can write to Redis
 must not be able to say that a check is green.
 
-Every wait counts towards the patience. A redirect is never followed, and the next page of a list is read
-from the same address only: the token belongs to one host.
+Every wait counts towards the patience. The token belongs to one host: a redirect is not followed, and the
+next page of a list is read from the same address only. Only a log may be elsewhere, one redirect away: it is
+read without the token.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
@@ -67,8 +68,11 @@ MOST_PAGES, PAGE = 100, 100
 """The most pages of a list; the items that a call asks for in one."""
 TRIES = 4
 LONGEST_REASON = 400
+LARGEST_LOG_BYTES = 256 * 1024 * 1024
+"""The most bytes of a log that are read to find its end."""
 OK, REDIRECT_FROM, NOT_MODIFIED = 200, 300, 304
 logger = logging.getLogger(__name__)
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +116,7 @@ class HttpClient:
         self._lock = threading.Lock()
         self.ids: dict[str, int] = {}
         """Person → the number by which this forge identifies them."""
-        self._client = httpx2.Client(
-            headers={"user-agent": "coord", **headers},
-            timeout=httpx2.Timeout(READ_S, connect=CONNECT_S),
-            follow_redirects=False,
-            verify=_trusted(),
-        )
+        self._client = httpx2.Client(**_options({"user-agent": "coord", **headers}))
 
     def close(self) -> None:
         self._kept.prune()
@@ -157,6 +156,10 @@ class HttpClient:
         """Send JSON; return the JSON of the answer."""
         return self.call(method, whole_url or self._url(path, {}), body).data
 
+    def tail(self, path: str, most: int) -> bytes:
+        """Return the last bytes of a text, at most this number."""
+        return self._repeated("GET", lambda: self._tail_once(self._url(path, {}), most))
+
     def broken(self, why: str) -> ForgeError:
         return ForgeError(
             ForgeProblem.BROKEN_ANSWER,
@@ -164,25 +167,29 @@ class HttpClient:
             "check the address of the API (the field `forge` of the repository), and try again",
         )
 
-    def sanitized(self, words: str) -> str:
+    def sanitized(self, words: str, longest: int = LONGEST_REASON) -> str:
         """Return a text of the forge without secrets and control characters, shortened."""
-        masked = without_known_formats(self._masker.text(words[: 10 * LONGEST_REASON]))
-        return shortened(spelled(masked).strip(), LONGEST_REASON)
+        masked = without_known_formats(self._masker.text(words[: 10 * longest]))
+        return shortened(spelled(masked).strip(), longest)
 
     def call(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Answer:
         """Return the answer with a status below 300. Raises ForgeError."""
+        return self._repeated(method, lambda: self._call_once(method, url, body))
+
+    def _repeated(self, method: str, call: Callable[[], Found]) -> Found:
+        """Return the result of a call, which is repeated after trouble that may pass."""
         deadline = time.monotonic() + self._patience_s
         for tries in range(1, TRIES + 1):
             self._wait_for_pause(deadline)
             try:
-                answer = self._call_once(method, url, body)
+                found = call()
             except ForgeError as error:
                 pause_s = self._pause_before_retry_s(error, method, tries)
                 if pause_s is None or tries == TRIES or time.monotonic() + pause_s > deadline:
                     raise
                 self._wait(pause_s)
             else:
-                return answer
+                return found
         raise AssertionError("the last try returns or raises")
 
     def _wait_for_pause(self, deadline: float) -> None:
@@ -230,17 +237,41 @@ class HttpClient:
             self._kept.keep(url, found)
         return answer
 
+    def _tail_once(self, url: str, most: int) -> bytes:
+        self._spend()
+        status, received, content = self._exchange("GET", url, None, {}, most)
+        place = urljoin(url, received.get("location", ""))
+        if status in REDIRECTS and urlsplit(place).scheme == urlsplit(self.api).scheme:
+            with httpx2.Client(**_options({"user-agent": "coord"})) as stranger:
+                status, received, content = self._exchange("GET", place, None, {}, most, stranger)
+        if status != OK:
+            raise self._refusal(status, received, content)
+        return content
+
     def _exchange(
-        self, method: str, url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        url: str,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
+        tail: int = 0,
+        client: httpx2.Client | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
-        content = bytearray()
+        """Return status, headers and content. `tail`: only the last bytes, of any number; `client`: None for
+        the one with the token.
+        """
+        content, read = bytearray(), 0
         until = time.monotonic() + WHOLE_S
+        largest = LARGEST_LOG_BYTES if tail else LARGEST_BYTES
         try:
-            with self._client.stream(method, url, json=body, headers=dict(headers)) as answer:
+            with (client or self._client).stream(method, url, json=body, headers=dict(headers)) as answer:
                 for piece in answer.iter_bytes():
                     content += piece
-                    if len(content) > LARGEST_BYTES:
-                        raise self.broken(f"it has more than {LARGEST_BYTES:,} bytes")
+                    read += len(piece)
+                    if tail:
+                        del content[:-tail]
+                    if read > largest:
+                        raise self.broken(f"it has more than {largest:,} bytes")
                     if time.monotonic() > until:
                         raise httpx2.ReadTimeout(f"the answer took longer than {WHOLE_S:g} s")
                 return answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, bytes(content)
@@ -296,6 +327,11 @@ class HttpClient:
 
     def _url(self, path: str, query: Mapping[str, str | int]) -> str:
         return str(httpx2.URL(f"{self.api}{path}", params=dict(query)) if query else f"{self.api}{path}")
+
+
+def _options(headers: Mapping[str, str]) -> dict[str, Any]:
+    timeout = httpx2.Timeout(READ_S, connect=CONNECT_S)
+    return {"headers": headers, "timeout": timeout, "follow_redirects": False, "verify": _trusted()}
 
 
 @cache

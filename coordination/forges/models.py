@@ -115,6 +115,8 @@ class Check(ForgeRecord):
     """None if the forge did not say; see `Protection.checks`."""
     whole: bool = False
     """True if it represents all checks of the commit together (GitLab: the pipeline)."""
+    job: str = ""
+    """The job whose log may be read; empty where the forge has none for it."""
 
 
 class Review(ForgeRecord):
@@ -124,6 +126,25 @@ class Review(ForgeRecord):
     """The commit that was reviewed; empty where the forge does not say (GitLab)."""
     at: str = ""
     """Time of an approval; empty where the forge does not say."""
+
+
+class Remark(ForgeRecord):
+    """A comment of a thread, without control characters and shortened."""
+
+    author: str
+    text: str
+
+
+class Thread(ForgeRecord):
+    """An unresolved thread of a review about a line of a file."""
+
+    id: str
+    """The forge's own name of it, to which a reply goes."""
+    path: str
+    line: int | None = None
+    """None for the whole file, and where the line is gone."""
+    remarks: tuple[Remark, ...] = ()
+    """Old to new."""
 
 
 class Protection(ForgeRecord):

@@ -565,3 +565,54 @@ def test_all_pages_of_issues_are_read(account: ForgeAccount):
         account.server.core.open_issue(account.project, author, title=f"Issue {n}")
     found = account.forge.list_issues()
     assert [one.title for one in found] == [f"Issue {n}" for n in range(130)]
+
+
+def test_threads_of_reviews_are_read_and_answered_and_their_people_s_rights_are_known(
+    account: ForgeAccount,
+):
+    request, server = account.request(), account.server
+    for path, line, text, by in (
+        ("a", 3, "too long", "ann"),
+        ("a", 3, "and \x1b[2Junclear", "eve"),
+        ("b", 7, "done?", "bob"),
+    ):
+        server.remark(account.project, request.number, path, line, text, by)
+    resolved = server.remark(account.project, request.number, "c", 1, "a typo", "ann")
+    resolved.resolved_by = server.core.person("bob")
+
+    first, second = account.forge.threads(request)
+
+    assert [(one.path, one.line) for one in (first, second)] == [("a", 3), ("b", 7)]
+    assert [(one.author, one.text) for one in first.remarks] == [
+        ("ann", "too long"),
+        ("eve", "and \\u001b[2Junclear"),
+    ]
+    may = {name: account.forge.may_push(name) for name in ("ann", "bob", "eve", "nobody")}
+    assert may == {"ann": True, "bob": True, "eve": False, "nobody": False}
+
+    account.forge.reply(request, second, "done in 1234")
+    account.forge.ask_again(request, ["ann"])
+    assert [one.text for one in account.forge.threads(request)[1].remarks] == ["done?", "done in 1234"]
+    assert account.forge.get(request.number).reviewers == ("ann",)
+
+
+def test_the_end_of_a_job_s_log_is_read_without_sending_the_token_elsewhere(account: ForgeAccount):
+    request = account.request()
+    lines = [f"2026-01-01T00:00:00.0000000Z \x1b[31mline {number}\x1b[0m\x07 é" for number in range(100_000)]
+    account.server.check(account.project, request.head_sha, "build", "failure", log="\n".join(lines))
+    account.server.check(account.project, request.head_sha, "lint", "failure")
+    checks = {one.name: one for one in account.forge.checks(request.head_sha)}
+
+    found, none = account.forge.log(checks["build"]), account.forge.log(checks["lint"])
+
+    assert none is None
+    assert account.server.violations == []
+    if account.is_gitea:
+        assert found is None, "it has no call for it"
+        return
+    assert found is not None
+    assert found.splitlines()[-1] == "line 99999\\u0007 é"
+    assert len(found.splitlines()) == 200
+    account.server.check(account.project, request.head_sha, "build", "failure", log=f"{'x' * 10**6}\nend")
+    (again,) = (one for one in account.forge.checks(request.head_sha) if one.name == "build")
+    assert len(account.forge.log(again) or "") == 16 * 1024

@@ -16,8 +16,10 @@ from tests.forge.records import (
     Project,
     Protection,
     Refused,
+    Remark,
     Request,
     Review,
+    Thread,
     Token,
     Why,
 )
@@ -228,6 +230,21 @@ class Core:
         self.emit(project, "review", "submitted", (request, review), by)
         return review
 
+    def remark(
+        self, project: Project, request: Request, by: Person, path: str, line: int, body: str
+    ) -> Thread:
+        """Comment on a line: in its thread, else in a new one."""
+        thread = next((one for one in request.threads if (one.path, one.line) == (path, line)), None)
+        if thread is None:
+            thread = Thread(self.id(), path, line)
+            request.threads.append(thread)
+        return self.reply(project, request, by, thread, body)
+
+    def reply(self, project: Project, request: Request, by: Person, thread: Thread, body: str) -> Thread:
+        review = self.review(project, request, by, "commented")
+        thread.remarks.append(Remark(self.id(), by, body, review.id))
+        return thread
+
     def verdicts(self, request: Request) -> dict[Person, Review]:
         """Return the last verdict of each person; a comment is none."""
         return {one.person: one for one in request.reviews if one.state != "commented"}
@@ -244,6 +261,13 @@ class Core:
         project.checks.append(check)
         self.emit(project, "check", state, check, check.person)
         return check
+
+    def log_of(self, job: str) -> str:
+        """Return the log of a job of any project. Raises Refused where there is none."""
+        found = (one for project in self.projects for one in project.checks if str(one.id) == job)
+        if (check := next(found, None)) is None or check.log is None:
+            raise Refused(Why.ABSENT)
+        return check.log
 
     def checks(self, project: Project, sha: str) -> list[Check]:
         """Return the newest check of each name, sorted by name."""

@@ -49,6 +49,8 @@ class Page:
     wrap: Callable[[list[Any]], Any] = field(default=list)
 
 
+LOGS = "/logs/"
+"""Beginning of the addresses of logs in a store beside the API."""
 Handler = Callable[[Any, Call], Any]
 
 

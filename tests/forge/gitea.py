@@ -178,6 +178,34 @@ class Gitea(GitHub):
     def reviews(self, call: Call) -> Any:
         return Page([_review(one) for one in self._found(call)[1].reviews])
 
+    @on(f"GET {_PULL}/reviews/{{id}}/comments")
+    def review_comments(self, call: Call) -> Any:
+        _, request = self._found(call)
+        return [
+            {
+                "id": each.id,
+                "body": each.body,
+                "path": one.path,
+                "position": one.line,
+                "user": _person(each.person),
+                "resolver": _person(one.resolved_by) if one.resolved_by else None,
+            }
+            for one in request.threads
+            for each in one.remarks
+            if str(each.review) == call.values["id"]
+        ]
+
+    @on(f"POST {_PULL}/reviews")
+    def comment_on_lines(self, call: Call) -> Any:
+        project, request = self._found(call)
+        for one in call.body["comments"]:
+            self.core.remark(project, request, call.person, one["path"], one["new_position"], one["body"])
+        return _review(request.reviews[-1])
+
+    @on(f"GET {R}/collaborators/{{collaborator}}/permission")
+    def permission(self, call: Call) -> Any:
+        return self._permission(call, call.values["collaborator"])
+
     @on(f"POST {_PULL}/requested_reviewers")
     def ask(self, call: Call) -> Any:
         return Status(super().ask(call).status, [])

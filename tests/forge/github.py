@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tests.forge.dialect import Broken, Call, Page, Status, message_of, on, time
+from tests.forge.dialect import LOGS, Broken, Call, Page, Status, message_of, on, time
 from tests.forge.github_base import (
     LONGEST_BODY,
     check_run,
@@ -186,6 +186,22 @@ class GitHub(GitHubIssues):
         )  # fmt: skip
         return Status(201, status_of(check) | {"creator": person(call.person)})
 
+    @on(f"GET {_R}/actions/jobs/{{job_id}}/logs")
+    def job_log(self, call: Call) -> Any:
+        self._project(call)
+        self.core.log_of(call.values["job_id"])
+        raise Broken(302, None, {"Location": f"{self.site}{LOGS}{call.values['job_id']}"})
+
+    @on(f"GET {_R}/collaborators/{{username}}/permission")
+    def permission(self, call: Call) -> Any:
+        return self._permission(call, call.values["username"])
+
+    def _permission(self, call: Call, login: str) -> Any:
+        project, found = self._project(call), self.core.people.get(login)
+        if found is None:
+            raise Refused(Why.ABSENT)
+        return {"permission": project.members.get(found, "none"), "user": person(found)}
+
     # Branches and their rules
 
     @on(f"GET {_R}/branches/{{branch}}")
@@ -241,6 +257,10 @@ class GitHub(GitHubIssues):
     def graphql(self, call: Call) -> Any:
         if "isInMergeQueue" in str(call.body.get("query", "")):
             return self._is_queued(call)
+        if "reviewThreads" in str(call.body.get("query", "")):
+            return self._threads(call)
+        if "addPullRequestReviewThreadReply" in str(call.body.get("query", "")):
+            return self._reply(call)
         found = re.search(r"mutation\b[^{]*\{\s*(?:\w+\s*:\s*)?(\w+)", str(call.body.get("query", "")))
         values = self._input(str(call.body.get("query", "")), call.body.get("variables") or {})
         node = re.fullmatch(r"PR_(\d+)_(\d+)", str(values.get("pullRequestId") or values.get("id", "")))
@@ -263,14 +283,51 @@ class GitHub(GitHubIssues):
             }
         return {"data": {found[1]: {"clientMutationId": None}}}
 
-    def _is_queued(self, call: Call) -> Any:
+    def _threads(self, call: Call) -> Any:
+        """Answer with one thread a page."""
+        _, request = self._node(call)
+        after = int((call.body.get("variables") or {}).get("after") or 0)
+        nodes = [
+            {
+                "id": f"T_{one.id}",
+                "isResolved": one.resolved_by is not None,
+                "path": one.path,
+                "line": one.line,
+                "comments": {
+                    "nodes": [
+                        {"author": {"login": each.person.login}, "body": each.body} for each in one.remarks
+                    ]
+                },
+            }
+            for one in request.threads
+        ]
+        info = {"hasNextPage": after + 1 < len(nodes), "endCursor": str(after + 1)}
+        page = {"pageInfo": info, "nodes": nodes[after : after + 1]}
+        return {"data": {"node": {"reviewThreads": page}}}
+
+    def _reply(self, call: Call) -> Any:
+        values = call.body["variables"]
+        for project in self.core.projects:
+            for request in project.requests:
+                for thread in request.threads:
+                    if values["id"] == f"T_{thread.id}":
+                        self.core.allow(project, call.person, "read")
+                        self.core.reply(project, request, call.person, thread, values["body"])
+        return {"data": {"addPullRequestReviewThreadReply": {"clientMutationId": None}}}
+
+    def _node(self, call: Call) -> tuple[Project, Request]:
         node = re.fullmatch(r"PR_(\d+)_(\d+)", str((call.body.get("variables") or {}).get("id", "")))
         if not node:
-            return {"data": None, "errors": [{"type": "NOT_FOUND", "message": "Could not resolve to a node"}]}
+            errors = [{"type": "NOT_FOUND", "message": "Could not resolve to a node"}]
+            raise Broken(200, {"data": None, "errors": errors})
         project, _ = self.core.project(node[1])
         self.core.allow(project, call.person, "read")
         self.core.refresh(project)
-        queued = self.core.request(project, int(node[2])) in project.queue
+        return project, self.core.request(project, int(node[2]))
+
+    def _is_queued(self, call: Call) -> Any:
+        project, request = self._node(call)
+        queued = request in project.queue
         return {"data": {"node": {"isInMergeQueue": queued}}}
 
     def _input(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:

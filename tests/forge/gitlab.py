@@ -242,10 +242,60 @@ class GitLab(GitLabBase):
         project, request = self._found(call)
         if project.archived:
             raise Refused(Why.ARCHIVED)
-        request.comments.append((call.person, call.body["body"]))
+        body = call.body["body"]
+        if body.startswith("/request_review "):
+            names = [word.removeprefix("@") for word in body.split()[1:]]
+            asked = [one for one in project.members if one.login in names]
+            request.reviewers += [one for one in asked if one not in request.reviewers]
+            return Status(202, {"commands_changes": {}})
+        request.comments.append((call.person, body))
         return Status(201, {"id": self.core.id(), "body": call.body["body"]})
 
+    @on(f"GET {_MR}/discussions")
+    def discussions(self, call: Call) -> Any:
+        _, request = self._found(call)
+        return Page(
+            [
+                {
+                    "id": f"{one.id:040x}",
+                    "individual_note": False,
+                    "notes": [
+                        {
+                            "id": each.id,
+                            "body": each.body,
+                            "author": self._person(each.person),
+                            "resolvable": True,
+                            "resolved": one.resolved_by is not None,
+                            "position": {"new_path": one.path, "new_line": one.line},
+                        }
+                        for each in one.remarks
+                    ],
+                }
+                for one in request.threads
+            ]
+        )
+
+    @on(f"POST {_MR}/discussions/{{discussion_id}}/notes")
+    def reply(self, call: Call) -> Any:
+        project, request = self._found(call)
+        thread = next(one for one in request.threads if f"{one.id:040x}" == call.values["discussion_id"])
+        self.core.reply(project, request, call.person, thread, call.body["body"])
+        return Status(201, {"id": thread.remarks[-1].id, "body": call.body["body"]})
+
+    @on(f"GET {_P}/members/all/{{user_id}}")
+    def member(self, call: Call) -> Any:
+        project = self._project(call)
+        for person, right in project.members.items():
+            if str(person.id) == call.values["user_id"]:
+                return self._person(person) | {"access_level": _LEVELS[right]}
+        raise Refused(Why.ABSENT)
+
     # Statuses and pipelines
+
+    @on(f"GET {_P}/jobs/{{job_id}}/trace")
+    def trace(self, call: Call) -> Any:
+        self._project(call)
+        return self.core.log_of(call.values["job_id"]).encode()
 
     @on(f"GET {_P}/repository/commits/{{sha}}/statuses")
     def statuses(self, call: Call) -> Any:

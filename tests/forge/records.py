@@ -83,6 +83,30 @@ class Check:
     description: str = ""
     url: str = ""
     person: Person | None = None
+    log: str | None = None
+    """The log of its job; None without one."""
+
+
+@dataclass
+class Remark:
+    """A comment in a thread."""
+
+    id: int
+    person: Person
+    body: str
+    review: int
+    """The review to which it belongs."""
+
+
+@dataclass(eq=False)
+class Thread:
+    """Comments on one line of a file."""
+
+    id: int
+    path: str
+    line: int
+    remarks: list[Remark] = field(default_factory=list)
+    resolved_by: Person | None = None
 
 
 @dataclass
@@ -124,6 +148,7 @@ class Request:
     labels: list[str] = field(default_factory=list)
     reviews: list[Review] = field(default_factory=list)
     comments: list[tuple[Person, str]] = field(default_factory=list)
+    threads: list[Thread] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.changed = self.at

@@ -28,12 +28,22 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.forge.contract import Contract
 from tests.forge.core import Core
-from tests.forge.dialect import Broken, Call, Dialect, Page, Status
+from tests.forge.dialect import LOGS, Broken, Call, Dialect, Page, Status
 from tests.forge.gitea import Gitea
 from tests.forge.github import GitHub
 from tests.forge.gitlab import GitLab
 from tests.forge.hooks import Deliveries
-from tests.forge.records import Hook, Person, Project, Protection, Refused, Request, Token, Why
+from tests.forge.records import (
+    Hook,
+    Person,
+    Project,
+    Protection,
+    Refused,
+    Request,
+    Thread,
+    Token,
+    Why,
+)
 from tests.forge.repositories import Bare
 from tests.git_server import Answer, Asked, GitServer
 
@@ -190,10 +200,29 @@ class TestForge(GitServer):
         with self.lock:
             self.core.close(project, self.core.request(project, number), self.core.person(by))
 
-    def check(self, project: Project, commit: str, name: str, state: str, *, run: bool = True) -> None:
-        """Set a check; `run`: as a check run of an app (GitHub), else as a commit status."""
+    def remark(
+        self, project: Project, number: int, path: str, line: int, text: str, by: str = "ann"
+    ) -> Thread:
+        """Comment on a line of a request; return the thread."""
         with self.lock:
-            self.core.set_check(project, commit, name, state, run=run)
+            request = self.core.request(project, number)
+            return self.core.remark(project, request, self.core.person(by), path, line, text)
+
+    def check(
+        self,
+        project: Project,
+        commit: str,
+        name: str,
+        state: str,
+        *,
+        run: bool = True,
+        log: str | None = None,
+    ) -> None:
+        """Set a check; `run`: as a check run of an app (GitHub), else as a commit status; `log`: of its
+        job.
+        """
+        with self.lock:
+            self.core.set_check(project, commit, name, state, run=run, log=log)
 
     def protect(self, project: Project, branch: str = "main", **rules: Any) -> None:
         self.core.protect(project, branch, Protection(**rules))
@@ -241,6 +270,11 @@ class ForgeAnswer(Answer):
                 path = at.removeprefix(dialect.prefix)
                 self._api(Exchange(forge, dialect, self.command, path, query, self.headers), body)
                 return
+        if parts.path.startswith(LOGS):  # a store of another owner, which must not see the token
+            if "Authorization" in self.headers:
+                forge.violations.append("the token was sent to the store of logs")
+            self._say(200, {}, forge.core.log_of(parts.path.removeprefix(LOGS)).encode())
+            return
         if ".git/" in parts.path:
             self._git(forge, Asked(path=unquote(parts.path), query=parts.query, body=body))
         else:
@@ -333,7 +367,8 @@ class Exchange:
             status, body = self.dialect.primary_limit()
             return Reply(status, body, self.dialect.limit_headers(0, LIMIT, self._reset(), exhausted=True))
         reply = self._described(raw)
-        if reply.status == 200 and self.method == "GET" and self.dialect.etags:
+        is_json = not isinstance(reply.body, bytes)
+        if reply.status == 200 and self.method == "GET" and self.dialect.etags and is_json:
             reply = self._conditional(reply)
         if self.token and (reply.status != 304 or not self.dialect.free_if_unchanged):
             self._spend()

@@ -62,10 +62,20 @@ _GITLAB_FOUND_ISSUE: dict[str, Any] = {
     },
     "additionalProperties": False,
 }
+_READ: dict[str, Any] = {"query": {}, "body": None, "answers": {}}
+_LIST: dict[str, Any] = {**_READ, "query": {"page": {}, "per_page": {}}}
+_NOTE: dict[str, Any] = {
+    "query": {},
+    "body": {"type": "object", "required": ["body"], "properties": {"body": _STRING}},
+    "answers": {},
+}
 UNDESCRIBED: dict[str, dict[str, Any]] = {
-    # GraphQL has a schema of its own; its two calls are read by hand.
+    # GraphQL has a schema of its own; its calls are read by hand. Of the others, which the API's manual
+    # has, a log is no JSON, and one field of the rights of a person is read.
     "github": {
-        "POST /graphql": {"query": {}, "body": {"type": "object", "required": ["query"]}, "answers": {}}
+        "POST /graphql": {"query": {}, "body": {"type": "object", "required": ["query"]}, "answers": {}},
+        f"GET {_R}/actions/jobs/{{job_id}}/logs": _READ,
+        f"GET {_R}/collaborators/{{username}}/permission": _READ,
     },
     # In the API's manual, and not in openapi_v2.yaml; those of issues also in openapi_v3.yaml of 19.5, which
     # states the same fields, and for the list a single record.
@@ -123,9 +133,39 @@ UNDESCRIBED: dict[str, dict[str, Any]] = {
             "body": {"type": "object", "properties": {"sha": {"type": "string"}}},
             "answers": {},
         },
-        f"POST {_MR}/notes": {
+        f"POST {_MR}/notes": _NOTE,
+        f"POST {_MR}/discussions/{{discussion_id}}/notes": _NOTE,
+        f"GET {_MR}/discussions": _LIST,
+        f"GET {_P}/jobs/{{job_id}}/trace": _READ,
+        f"GET {_P}/members/all/{{user_id}}": _READ,
+    },
+    "gitea": {
+        f"GET {_R}/collaborators/{{collaborator}}/permission": _READ,
+        f"GET {_R}/pulls/{{index}}/reviews/{{id}}/comments": {**_READ, "query": {"page": {}, "limit": {}}},
+        f"POST {_R}/pulls/{{index}}/reviews": {
             "query": {},
-            "body": {"type": "object", "required": ["body"], "properties": {"body": {"type": "string"}}},
+            "body": {
+                "type": "object",
+                "properties": {
+                    "event": {"enum": ["APPROVED", "COMMENT", "REQUEST_CHANGES", "PENDING"]},
+                    "body": _STRING,
+                    "commit_id": _STRING,
+                    "comments": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {
+                                "path": _STRING,
+                                "body": _STRING,
+                                "new_position": _INTEGER,
+                                "old_position": _INTEGER,
+                            },
+                            "additionalProperties": False,
+                        },
+                    },
+                },
+                "additionalProperties": False,
+            },
             "answers": {},
         },
     },
