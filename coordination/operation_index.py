@@ -641,6 +641,13 @@ INDEX: Mapping[str, Indexed] = {
         "",
         "run.list",
     ),
+    "run.costs": Indexed(
+        "coordination.api.runs:Runs",
+        "Show what agents have used: rounds, turns, tokens and, where it is known, USD",
+        "read",
+        "",
+        "run.costs",
+    ),
     "run.import": Indexed(
         "coordination.api.runs:Runs",
         "Import an exported run, whole or not at all",

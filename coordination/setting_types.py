@@ -21,13 +21,13 @@ def split_words(value: object) -> object:
 
 
 def json_text(value: object) -> object:
-    """Accept JSON for a list of mappings, because environment variables are texts."""
+    """Accept JSON for mappings, because environment variables are texts."""
     if not isinstance(value, str):
         return value
     try:
         return json.loads(value)
     except ValueError as error:
-        raise ValueError(f"needs a list of mappings, as JSON in a variable: {error}") from error
+        raise ValueError(f"needs mappings, as JSON in a variable: {error}") from error
 
 
 def reject_repeated(agents: tuple[Agent, ...]) -> tuple[Agent, ...]:

@@ -28,6 +28,7 @@ from coordination.models import (
     Backoff,
     BranchPrefix,
     Command,
+    DayBudget,
     Duration,
     Jitter,
     Signatures,
@@ -71,7 +72,11 @@ class Settings(FrozenModel):
     """
     agents: Annotated[tuple[Agent, ...], BeforeValidator(json_text), AfterValidator(reject_repeated)] = ()
     """Agents that todos may name: each with `name`, `kind` (claude, codex, gemini, opencode, copilot,
-    command), `model`, `args`, `command` and `prices`. COORD_AGENTS has them as JSON.
+    command), `model`, `args`, `command`, `prices` and `parallel`. COORD_AGENTS has them as JSON.
+    """
+    agent_budget: Annotated[DayBudget, BeforeValidator(json_text)] = DayBudget()
+    """Limits of what all agents may use on a day (UTC): `usd_per_day`, `tokens_per_day`. Over one, todos of
+    agents wait for the next day, or for an approval. COORD_AGENT_BUDGET has them as JSON.
     """
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)] | None = None
     """Name of this machine, for machines whose host name changes (containers) or is not unique. Read only

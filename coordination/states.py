@@ -84,6 +84,7 @@ WAITED_FOR: Mapping[str, str] = {
     "request": "its pull request",
     "disconnected": "its repository to be connected",
     "service": "its service to come up",
+    "budget": "the budget of its agents",
     "limit": "a limit of its agent",
 }
 """Reason of a wait → its object, for which a todo waited."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -62,6 +63,10 @@ class Bench:
     """Where the agent sees other repositories."""
     used: list[AgentUsage] = field(default_factory=list)
     """The use of agents that attempts have noted."""
+    is_over_budget: bool = False
+    """True if the budget of the plan or of the day is used up."""
+    _spent: dict[str, AgentUsage] = field(default_factory=dict)
+    """Run → the use by its ended attempts."""
     _worker: tuple[Settings, Sandboxes] | None = None
 
     @property
@@ -140,7 +145,7 @@ class Bench:
             base=None,
             set_back=str,
             sandbox_demanded=demanded,
-            note_usage=self.used.append,
+            note_usage=self._note_usage,
             withdraw=lambda: None,
         )
         grant = Grant(
@@ -152,12 +157,24 @@ class Bench:
             tip=tip,
             tries=self.tries,
             undo=undo,
+            usage=self._usage_fact(),
         )
+        noted = len(self.used)
         log = Log(lambda text, skipped: None, self.folder / "log", limit_bytes=100_000, secrets=secrets)
         try:
             return Attempt(grant, here, log).run()
         finally:
             log.close()
+            if self.used[noted:]:
+                self._spent[self.run] = self._spent.get(self.run, AgentUsage()) + self.used[-1]
+
+    def _usage_fact(self) -> str:
+        spent = self._spent.get(self.run)
+        return json.dumps({"before": {}, "now": json.loads(spent.numbers())}) if spent else ""
+
+    def _note_usage(self, used: AgentUsage) -> bool:
+        self.used.append(used)
+        return self.is_over_budget
 
     def _sandboxes(self, settings: Settings) -> Sandboxes:
         """Those of one worker for as long as its settings stay: bubblewrap is tried once."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any, Self
 
 from coordination.backend.steps.run import Delivery, Reply
@@ -24,6 +24,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.submission import submit as submission
 from coordination.runs.submission.draft import Signing
 from coordination.runs.submission.order import Order
+from coordination.runs.views.costs import AgentCosts, CostsBy, read_costs
 from coordination.runs.views.records import RunView, TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
@@ -214,6 +215,11 @@ class Engine:
                 started.append(grant.todo_id)
                 self.settle(grant, result_of(grant))
         return started
+
+    def costs(
+        self, by: CostsBy, first: date, wanted: Mapping[str, Collection[str]]
+    ) -> tuple[AgentCosts, ...]:
+        return read_costs(self.store.redis, self.store.keys, by, first, wanted)
 
     @property
     def breakers(self) -> BreakerManager:

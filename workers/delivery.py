@@ -175,6 +175,7 @@ class DeliveryHandler:
             lost=lambda: attempt.stop(OutcomeKind.LOST),
             stop=lambda: attempt.stop(OutcomeKind.CANCELLED),
             checkpoint=attempt.checkpoint,
+            usage=attempt.usage,
         )
         try:
             outcome = attempt.run()

@@ -1,9 +1,9 @@
 """Heartbeats of this worker and of its attempts, and the recovery of todos of dead workers on this machine.
 
-**Leases.** A heartbeat renews all leases of the worker in one call, sends checkpoints, and announces the
-worker. A lease that Redis no longer knows is lost: another worker may hold the todo, so its command is
-stopped and nothing is settled. If Redis does not answer, no lease counts as lost: commands continue, and the
-worker keeps trying to renew.
+**Leases.** A heartbeat renews all leases of the worker in one call, sends checkpoints, counts what agents
+have used, and announces the worker. A lease that Redis no longer knows is lost: another worker may hold the
+todo, so its command is stopped and nothing is settled. If Redis does not answer, no lease counts as lost:
+commands continue, and the worker keeps trying to renew.
 
 **Liveness.** A lease reveals only after `lease_ttl` that its worker is dead. On the same machine this is
 known at once: each worker holds the lock (flock) of a file of its own, and the system releases that lock when
@@ -48,6 +48,7 @@ from workers.config import ServedRepositories, WorkerConfig
 
 if TYPE_CHECKING:
     from workers.attempt.output import Checkpoint
+    from workers.attempt.usage import UsageMeter
 
 REDIS_AWAY_S = 0.5
 FOLDER = "alive"
@@ -64,6 +65,7 @@ class RunningTodo:
     lost: Callable[[], None]
     stop: Callable[[], None]
     checkpoint: Checkpoint
+    usage: UsageMeter
 
 
 class Leases(BackgroundService):
@@ -114,10 +116,17 @@ class Leases(BackgroundService):
             logger.warning("could not sign off, the record expires by itself: %s", error)
 
     def add(
-        self, grant: Grant, *, lost: Callable[[], None], stop: Callable[[], None], checkpoint: Checkpoint
-    ) -> None:  # fmt: skip
+        self,
+        grant: Grant,
+        *,
+        lost: Callable[[], None],
+        stop: Callable[[], None],
+        checkpoint: Checkpoint,
+        usage: UsageMeter,
+    ) -> None:
         with self._guard:
-            self._running[member(grant.run_id, grant.todo_id)] = RunningTodo(grant, lost, stop, checkpoint)
+            key = member(grant.run_id, grant.todo_id)
+            self._running[key] = RunningTodo(grant, lost, stop, checkpoint, usage)
 
     def remove(self, grant: Grant) -> None:
         with self._guard:
@@ -140,6 +149,7 @@ class Leases(BackgroundService):
             running[name].stop()
         for name in running.keys() - lost:
             self._send_checkpoint(running[name])
+            running[name].usage.count()
         return lost, stopped
 
     def failed(self, error: Exception) -> float:

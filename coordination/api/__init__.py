@@ -124,6 +124,7 @@ if TYPE_CHECKING:
     from coordination.runs.run_kinds import is_landing, only_looks, runs_command, start_again
     from coordination.runs.submission.dry_run import DryRun, Step
     from coordination.runs.submission.refusals import LeftOut
+    from coordination.runs.views.costs import AgentCosts, CostsBy
     from coordination.runs.views.levels_and_waves import levels_of
     from coordination.runs.views.records import (
         LevelView,
@@ -245,6 +246,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "runs.submission.dry_run": ("DryRun", "Step"),
     "runs.submission.refusals": ("LeftOut",),
     "runs.views.todos_in_runs": ("Asked", "LiveTodo"),
+    "runs.views.costs": ("AgentCosts", "CostsBy"),
     "runs.views.levels_and_waves": ("levels_of",),
     "runs.views.records": ("LevelView", "NoEta", "Progress", "RunView", "TodoView", "WaveState", "WaveView"),
     "runs.views.run_events": ("RunEvent",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +36,7 @@ from coordination.planner.selection import ALL, Selectors, find_plan
 from coordination.runs.export import LARGEST
 from coordination.runs.overrides import UNMERGED, accepting
 from coordination.runs.records import TodoState
+from coordination.runs.views.costs import AgentCosts, CostsBy, read_costs
 from coordination.runs.views.progress_reader import read_all
 from coordination.runs.views.records import RunView
 from coordination.runs.views.run_list import (
@@ -48,6 +49,7 @@ from coordination.runs.views.run_list import (
     filters_of,
     newest,
     refuse_unknown_plans,
+    values_of,
 )
 from coordination.runs.views.run_view import LAST
 from coordination.tracker.kinds import TODO
@@ -59,6 +61,9 @@ if TYPE_CHECKING:
     from coordination.runs.control.signing import Subject
     from coordination.runs.maintenance.cleaning import Survey
     from coordination.runs.submission.refusals import LeftOut
+
+
+COSTS_SINCE = timedelta(days=30)
 
 
 class Runs:
@@ -536,6 +541,39 @@ class Runs:
                 plans = {plan.id for plan in self._access.document.ecosystem.coordination.plans}
                 refuse_unknown_plans(connection.redis, connection.keys, filters.plans, plans)
             return read_all(connection.redis, connection.keys, connection.reader.list(limit, filters))
+
+    @operation("run.costs", Effect.READS)
+    def costs(
+        self,
+        *,
+        by: Annotated[CostsBy, Option("Sum it up by plan, repo, agent or day.")] = CostsBy.PLAN,
+        plan: Annotated[
+            str | Collection[str] | None,
+            Option("Select the use for this plan.", filters=True, completes="plan_ids"),
+        ] = None,
+        repo: Annotated[
+            str | Collection[str] | None,
+            Option("Select the use in this repository.", filters=True, completes="repo_names"),
+        ] = None,
+        agent: Annotated[
+            str | Collection[str] | None, Option("Select the use by this agent.", filters=True)
+        ] = None,
+        since: Annotated[
+            datetime | None,
+            Option("Select the use from this day on: 2026-01-31, or 7d (default: 30d).", metavar="TIME"),
+        ] = None,
+    ) -> tuple[AgentCosts, ...]:
+        """Show what agents have used: rounds, turns, tokens and, where it is known, USD.
+
+        The most expensive come first. Days are those of UTC, and the last 400 are known. `plan`, `repo` and
+        `agent` are one value or several alternatives.
+
+        Raises Unreachable.
+        """
+        first = (since or datetime.now(UTC) - COSTS_SINCE).date()
+        wanted = {"plan": values_of(plan), "repo": values_of(repo), "agent": values_of(agent)}
+        with self._access.reached() as connection:
+            return read_costs(connection.redis, connection.keys, by, first, wanted)
 
     def events(self, run: str = LAST) -> Iterator[Event]:
         """See `Run.events`."""

@@ -61,6 +61,8 @@
 | `<ns>:cache-uses`        | hash   | context and key → number of uses, under `lfu` | as long as the entry |
 | `<ns>:cache-facts`       | hash   | bytes, writes, ticks, floor, hits, misses, evictions … | for ever |
 | `<ns>:durations:<repo> <kind>` | list   | ms of the last 25 todos of that `descriptor` | 90 days |
+| `<ns>:agent-use:<day>` | hash | `plan repo agent number` → sum, of a day since 1970 (UTC) | 400 days |
+| `<ns>:agent-use-of-plans` | hash | `plan number` → what its agents have used | for ever |
 | `<ns>:gateway-tokens`    | hash   | user → JSON: recipient, SHA-256 of token, since when | until revoked |
 | `<ns>:gateway-news`      | pubsub | a recipient whose token was revoked, or who connected elsewhere | — |
 | `<ns>:recipients`        | zset   | recipient, by when it was last active in ms | until forgotten |
@@ -164,7 +166,7 @@ TYPES: Mapping[str, str] = {
         "lock-request:* lock-stats:* lock-guard:* "
         "lock-capacities breakers breaker:* "
         "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
-        "commits changes:* adopted:* "
+        "commits changes:* adopted:* agent-use:* agent-use-of-plans "
         "inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope cleanup-jobs cleanup-answers:* "
         "run:*:meta run:*:spec run:*:descriptor run:*:children run:*:levels run:*:state run:*:facts "
         "run:*:pending run:*:opened run:*:occupant run:*:stranded run:*:tips run:*:output run:*:checkpoint "

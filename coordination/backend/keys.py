@@ -106,6 +106,8 @@ LUA_NAMES: Mapping[str, str] = {
     "envelope": "envelope",
     "dead_letters": "dead-letters",
     "durations": "durations:",
+    "agent_use": "agent-use:",
+    "agent_use_of_plans": "agent-use-of-plans",
     "commits": "commits",
     "changes": "changes:",
     "adopted": "adopted:",
@@ -318,6 +320,10 @@ class Keys:
     def durations(self, repo: str, kind: str) -> str:
         """Return the key of the durations of similar todos; `kind` as in `descriptor`."""
         return f"{self.namespace}:{LUA_NAMES['durations']}{repo} {kind}"
+
+    def agent_use(self, day: int) -> str:
+        """Return the key of what agents have used on a day, a number of days since 1970 (UTC)."""
+        return f"{self.namespace}:{LUA_NAMES['agent_use']}{day}"
 
     def queue(self, repo: str, host: str | None = None) -> str:
         """Return the queue of a repository; with a host, the queue that only this host's workers read."""

@@ -59,6 +59,7 @@ COLOURS = {
     WaitReason.REQUEST: "#7c3aed",
     WaitReason.DISCONNECTED: "#be123c",
     WaitReason.SERVICE: "#16a34a",
+    WaitReason.BUDGET: "#a16207",
     WaitReason.LIMIT: "#ca8a04",
 }
 BEGUN_AGAIN = {

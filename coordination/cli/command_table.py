@@ -53,6 +53,7 @@ COMMANDS: Families = {
         "cancel": "run.cancel",
         "answer": "run.answer",
         "approve": "run.approve",
+        "costs": "run.costs",
         "rollback": "run.rollback",
     },
     "Messages": {

@@ -109,6 +109,7 @@ DESCRIPTIONS = {
     "Plan.two_persons": "Nobody approves a gate of a run that they ordered.",
     "Plan.qa": "When a sweep runs the checks of its repositories: before, after, both, none.",
     "PlanChecks.allow_red": "Continue although tests fail before the plan; they are reported.",
+    "Plan.budget": "Limits of what the agents of its todos may use, over all its runs: {usd, tokens}.",
     "Plan.retry": "Retry rules for todos that declare none.",
     "Milestone.completion_criteria": (
         "Conditions for completion: text, or {text, check} where check is a command."

@@ -23,6 +23,8 @@ from coordination.models.agents import (
     AgentKind,
     AgentName,
     Budget,
+    DayBudget,
+    PlanBudget,
     Prices,
 )
 from coordination.models.checks import Check, CheckKind, CheckName, QaAction
@@ -178,6 +180,7 @@ __all__ = [
     "Count",
     "Criterion",
     "Day",
+    "DayBudget",
     "Dependency",
     "DependencyStatus",
     "DependencyType",
@@ -211,6 +214,7 @@ __all__ = [
     "Parameter",
     "ParameterType",
     "Plan",
+    "PlanBudget",
     "PlanChecks",
     "PlanRules",
     "PlanStatus",

@@ -76,6 +76,20 @@ class Budget(Record):
     """Steps of the program: requests to its model, or calls of its tools, as it counts them."""
 
 
+class PlanBudget(Record):
+    """Limits of what the agents of all todos of a plan may use, over all its runs."""
+
+    usd: Amount | None = None
+    tokens: Count | None = None
+
+
+class DayBudget(Record):
+    """Limits of what all agents of an ecosystem may use on a day (UTC)."""
+
+    usd_per_day: Amount | None = None
+    tokens_per_day: Count | None = None
+
+
 _SET, _RANGE = re.compile(r"\[!?([^]/]+)\]"), re.compile(r"(.)-(.)")
 """A set of characters in a pattern, and a range in it."""
 

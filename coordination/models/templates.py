@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from coordination.declared import Column, Table
+from coordination.models.agents import PlanBudget
 from coordination.models.execution import (
     Action,
     CacheRules,
@@ -84,6 +85,8 @@ class PlanRules(Record):
     two_persons: Annotated[bool, Field(strict=True)] = False
     """The person who ordered a run cannot approve its gates."""
     retry: Retry | None = None
+    budget: PlanBudget | None = None
+    """Limits of what the agents of its todos may use."""
     land: LandRules | None = None
     """How `coord land` brings the plan's change set into the base branches."""
     qa: Annotated[PlanChecks, BeforeValidator(_bare_when)] = Field(default_factory=PlanChecks)

@@ -23,7 +23,7 @@ from coordination.git import (
 )
 from coordination.models import OPEN_TODO, PlanStatus, Repo, Workspace
 from coordination.planner.graph import build
-from coordination.runs.submission.order import refuse_unfit_agents
+from coordination.runs.submission.agents import refuse_unfit_agents
 from coordination.settings import Settings
 from coordination.text import quoted
 
@@ -54,7 +54,7 @@ def _refused_plans(document: Document, settings: Settings) -> Iterator[Problem]:
         if plan.status in NOT_SWEPT:
             continue
         try:
-            refuse_unfit_agents(build(document.ecosystem, plan.id).todos.values(), settings)
+            refuse_unfit_agents(build(document.ecosystem, plan.id).todos.values(), settings, plan)
         except PlanRefused as refused:
             yield _problem(document, plan.id, refused.message.removeprefix(f"{plan.id} "))
 

@@ -209,6 +209,13 @@ SINGLE = {
     "clock_steps": "Detected changes of the server's clock.",
 }
 """Counters without labels."""
+AGENTS_SHOWN = 100
+OF_AGENTS = (
+    ("agent_rounds", "Starts of the programs of agents.", ("rounds",), 1),
+    ("agent_tokens", "Tokens that agents have used.", ("input", "output"), 1),
+    ("agent_usd", "USD that agents have used, as far as it is known.", ("micro_usd",), 1_000_000),
+)
+"""Counters by agent: name, help, their parts in `<ns>:counters`, and parts of a unit."""
 
 
 def _counters(counters: Mapping[str, int]) -> Iterator[Metric]:
@@ -217,6 +224,16 @@ def _counters(counters: Mapping[str, int]) -> Iterator[Metric]:
     yield _counter("todos_ended", "Todos ended.", ["state"], _of(ENDED_TODOS, counters, "todos_"))
     for name, words in SINGLE.items():
         yield _counter(name, words, [], {(): counters.get(name, 0)})
+    for name, words, parts, unit in OF_AGENTS:
+        used: dict[tuple[str, ...], float] = {}
+        for agent in _agents_of(counters):
+            used[(agent,)] = sum(counters.get(f"agent.{agent}.{part}", 0) for part in parts) / unit
+        yield _counter(name, words, ["agent"], used)
+
+
+def _agents_of(counters: Mapping[str, int]) -> list[str]:
+    names = {name.split(".", 1)[1].rpartition(".")[0] for name in counters if name.startswith("agent.")}
+    return sorted(names)[:AGENTS_SHOWN]
 
 
 def _of_locks(locks: LockStats) -> Iterator[Metric]:

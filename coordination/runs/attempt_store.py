@@ -66,6 +66,8 @@ class Grant:
     """The last question of its agent that a person has answered; empty without one."""
     answer: str = ""
     """The answer; a worker that requires signatures has compared it with the signed one."""
+    usage: str = ""
+    """JSON of what its agents have used in earlier attempts, as the steps keep it; empty without any."""
     undo: Undo | None = None
     """Set where the todo is to be undone instead of executed."""
 
@@ -73,6 +75,11 @@ class Grant:
     def spec(self) -> TodoSpec:
         """The spec, parsed when it is first read, after its signature was verified."""
         return TodoSpec.model_validate_json(self.spec_json)
+
+    @property
+    def used(self) -> AgentUsage:
+        """Return what its agents have used in earlier attempts."""
+        return AgentUsage.read(self.usage) or AgentUsage()
 
     @property
     def action(self) -> Action | None:
@@ -269,7 +276,7 @@ class AttemptStore:
 
     def note_usage(self, grant: Grant, used: AgentUsage) -> Reply:
         """Count what the agent of the attempt has used so far, in place of the last call of the attempt:
-        `noted`, or `stale`.
+        `noted`, `over` (noted, and the budget of its plan or of the day is used up), or `stale`.
         """
         return self._call(
             steps.NoteUsage(run=grant.run_id, todo=grant.todo_id, fence=grant.fence, used=used.numbers())

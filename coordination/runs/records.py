@@ -180,6 +180,8 @@ class WaitReason(StrEnum):
     """A person has disconnected its repository."""
     SERVICE = "service"
     """The probe of the service that it starts has not passed yet."""
+    BUDGET = "budget"
+    """The budget of its plan, or of the day, for agents is used up."""
     LIMIT = "limit"
     """The account of its agent is used up for some time, or the model's service is overloaded."""
 
@@ -217,10 +219,19 @@ class AgentUsage(FrozenModel):
         )
 
     @property
+    def tokens(self) -> int:
+        return self.input + self.output
+
+    @property
+    def usd(self) -> float:
+        """Return the cost, as far as it is known."""
+        return (self.micro_usd or 0) / 1_000_000
+
+    @property
     def text(self) -> str:
         """Return it for people: `2 rounds, 14 turns, 212,000 tokens, 0.31 USD`."""
-        cost = "" if self.micro_usd is None else f", {self.micro_usd / 1_000_000:.2f} USD"
-        tokens = counted(self.input + self.output, "token")
+        cost = "" if self.micro_usd is None else f", {self.usd:.2f} USD"
+        tokens = counted(self.tokens, "token")
         return f"{counted(self.rounds, 'round')}, {counted(self.turns, 'turn')}, {tokens}{cost}"
 
     def numbers(self) -> str:

@@ -262,6 +262,28 @@ def test_the_use_of_an_attempt_is_noted_after_each_round(agents: Agents):
     ]  # fmt: skip
 
 
+def test_over_the_budget_of_all_the_work_waits_and_goes_on_in_the_same_session(agents: Agents):
+    agents.bench.is_over_budget = True
+    over = agents.play(step("echo 1 > a"), verify=["test -e b"])
+    assert (over.kind, over.reason, over.error) == (
+        OutcomeKind.DEFERRED,
+        WaitReason.BUDGET,
+        "the budget of its plan or of the day is used up",
+    )
+
+    agents.bench.is_over_budget = False
+    done = agents.play({}, step("echo 1 > b"), verify=["test -e b"])
+    assert done.kind is OutcomeKind.SUCCEEDED
+    assert git(agents.bench.checkout, "show", f"{done.tip}:a") == "1"
+    assert agents.starts[1]["resumed"]
+
+
+def test_work_that_is_done_when_the_budget_ends_is_accepted(agents: Agents):
+    agents.bench.is_over_budget = True
+
+    assert agents.play(step("echo 2 > two")).kind is OutcomeKind.SUCCEEDED
+
+
 def test_pauses_of_unknown_length_grow_until_a_round_comes_to_its_end(agents: Agents):
     limited = refused(429, "rate limit reached")
     pauses = [agents.play(*[limited] * (n + 1)).again for n in range(3)]

@@ -188,3 +188,14 @@ def test_a_scrape_for_another_name_is_refused_at_the_loopback_address(
     with exported(redis_url, free_port), closing(HTTPConnection("127.0.0.1", free_port)) as client:
         client.request("GET", "/metrics", headers={"Host": name})
         assert client.getresponse().status == status
+
+
+def test_what_agents_have_used_is_counted_by_agent(store: RunStore, redis_url: str, free_port: int):
+    counted = {"agent.claude.4.micro_usd": 1_500_000, "agent.claude.4.input": 20, "agent.b.output": 7}
+    store.redis.hset(store.keys.counters, mapping=counted)
+    with exported(redis_url, free_port):
+        found = scrape(free_port)
+
+    assert found["coord_agent_usd_total{claude.4}"] == 1.5
+    assert found["coord_agent_tokens_total{claude.4}"] == 20
+    assert found["coord_agent_tokens_total{b}"] == 7

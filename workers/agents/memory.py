@@ -1,6 +1,6 @@
 """The memory of an agent's work on a todo on this machine, from one attempt to the next.
 
-    <state>/agents/<plan>/<repo>/<todo>.json    the session, kept work, what was used
+    <state>/agents/<plan>/<repo>/<todo>.json    the session, kept work, what the session has used
     <state>/agents/<plan>/<repo>/home/          where programs keep their sessions, without logins
 
 A file of another version, or one that cannot be read, counts as absent: the agent begins anew.
@@ -39,10 +39,6 @@ class Remembered(FrozenModel):
     """
     pauses: int = 0
     """Pauses since the last round that came to its end."""
-    turns: int = 0
-    tokens: int = 0
-    usd: float = 0.0
-    """Use by all attempts of the run."""
     session_input: int = 0
     session_cached: int = 0
     session_output: int = 0
@@ -52,8 +48,7 @@ class Remembered(FrozenModel):
         """Return what counts in a run: of an earlier one only the session, and whether that had finished."""
         if self.run == run:
             return self
-        none = {"kept": "", "failure": "", "pauses": 0, "turns": 0, "tokens": 0, "usd": 0.0}
-        return self.model_copy(update=none)
+        return self.model_copy(update={"kept": "", "failure": "", "pauses": 0})
 
 
 NOTHING = Remembered()

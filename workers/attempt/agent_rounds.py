@@ -47,8 +47,10 @@ from workers.attempt.checks import judge as judge_check
 from workers.attempt.checks import report_of, stamps
 from workers.attempt.commands import AttemptCommands, Command
 from workers.attempt.output import Log, OutputRefused, bytes_of
+from workers.attempt.usage import UsageMeter
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit
 from workers.process.child import Exit
+from workers.process.trouble import until_answered
 from workers.workspace.base import Workspace
 
 PLACE = Path("/coord")
@@ -107,8 +109,7 @@ class Surroundings:
     """
     failed: Callable[[Exit, str], AttemptOutcome]
     """Returns the outcome of a command that failed. The text precedes the cause."""
-    note_usage: Callable[[AgentUsage], None]
-    """Counts what the attempt has used so far."""
+    usage: UsageMeter
 
 
 class AgentRounds:
@@ -136,7 +137,7 @@ class AgentRounds:
         """The prompt of a new session."""
         self._until = time.monotonic() + spec.timeout.total_seconds()
         self._used = AgentUsage()
-        """The use by the attempt."""
+        """The use by the ended rounds of the attempt."""
         self._last = Report()
         """The report of the last round."""
         self._session = ""
@@ -172,8 +173,8 @@ class AgentRounds:
         while number < self._rounds:
             if time.monotonic() >= self._until:
                 return self._failed("timeout", Failure(timeout=True, shows=self._shows))
-            if over := self._over(Usage()):
-                return self._failed(f"budget: {over}")
+            if (outcome := self._over_budget()) is not None:
+                return outcome
             self._log(f"round {number + 1} of {self._rounds}: {self._agent.name}")
             ended, judged = self._round()
             if self._begins_anew(judged):
@@ -187,13 +188,12 @@ class AgentRounds:
         """Return the end of the attempt; None if another round follows."""
         if (stopped := self._around.commands.stopped) is not None:
             return AttemptOutcome(kind=stopped)
-        over = self._over(Usage())
         if judged.kind is RoundEnd.DONE and (question := self._question()):
             judged = Judgement(kind=RoundEnd.QUESTION, text=question)
         if judged.kind not in (RoundEnd.LIMITED, RoundEnd.OVERLOADED) and self._remembered.pauses:
             self._remember(pauses=0)
         if judged.kind is not RoundEnd.DONE:
-            return self._failed(f"budget: {over}") if over else self._ended(ended, judged)
+            return self._over_budget() or self._ended(ended, judged)
         feedback = self._feedback()
         if (stopped := self._around.commands.stopped) is not None:
             return AttemptOutcome(kind=stopped)
@@ -203,8 +203,8 @@ class AgentRounds:
             return feedback
         if feedback.text == prompt.CHANGED_NOTHING == self._told:
             return self._failed(feedback.why)
-        if over:
-            return self._failed(f"budget: {over}; {feedback.why}")
+        if (outcome := self._over_budget(f"; {feedback.why}")) is not None:
+            return outcome
         self._tell(feedback)
         return None
 
@@ -255,18 +255,18 @@ class AgentRounds:
 
     def _round(self) -> tuple[Exit, Judgement]:
         program, agent, around, session = self._program, self._agent, self._around, self._session
-        used, budget = self._remembered, self._action.budget
+        known, budget, spent_before = self._remembered, self._action.budget, self._spent
         start = Start(
             prompt=self._said,
             session=session,
             new_session=str(uuid.uuid4()),
-            usd_left=None if budget.usd is None else max(0.0, budget.usd - used.usd),
-            turns_left=None if budget.turns is None else max(1, budget.turns - used.turns),
+            usd_left=None if budget.usd is None else max(0.0, budget.usd - spent_before.usd),
+            turns_left=None if budget.turns is None else max(1, budget.turns - spent_before.turns),
         )
         invocation = program.invocation(agent, start)
         environment = {**around.environment, **program.environment(agent, confined=self._alias is not None)}
         if session:
-            spent = Usage(input=used.session_input, cached=used.session_cached, output=used.session_output)
+            spent = Usage(input=known.session_input, cached=known.session_cached, output=known.session_output)
         else:
             spent = Usage()
         self._remember(
@@ -283,7 +283,7 @@ class AgentRounds:
 
             def take(data: bytes) -> None:
                 self._take(stream.feed(data), records, raw)
-                self._watch_budget(records.report())
+                self._watch_budgets(records.report())
 
             command = Command(
                 argv=invocation.argv,
@@ -459,6 +459,21 @@ class AgentRounds:
         self._around.log.wait_line(f"waits for {why}")
         return AttemptOutcome(kind=OutcomeKind.DEFERRED, error=why, again=pause, reason=WaitReason.LIMIT)
 
+    def _over_budget(self, further: str = "") -> AttemptOutcome | None:
+        """Return the outcome where a budget is used up: that of the todo fails it; that of its plan or of
+        the day lets it wait for a person, and the next claim says which it is. None if none is.
+        """
+        if over := self._over(AgentUsage()):
+            return self._failed(f"budget: {over}{further}")
+        if not self._around.usage.is_over:
+            return None
+        self._keep()
+        why = "the budget of its plan or of the day is used up"
+        self._around.log.wait_line(f"waits: {why}")
+        return AttemptOutcome(
+            kind=OutcomeKind.DEFERRED, error=why, again=timedelta(seconds=1), reason=WaitReason.BUDGET
+        )
+
     def _keep(self, **remembered: object) -> None:
         """Keep the work for the attempt that goes on, and remember that and these values."""
         kept = ""
@@ -488,8 +503,24 @@ class AgentRounds:
 
     def _note_use(self, report: Report) -> None:
         usage, known = report.usage, self._remembered
-        cost = self._cost(usage)
-        self._used += AgentUsage(
+        self._used += self._use_of(report)
+        self._remember(
+            session=report.session or known.session,
+            session_input=known.session_input + usage.input,
+            session_cached=known.session_cached + usage.cached,
+            session_output=known.session_output + usage.output,
+        )
+        self._around.usage.used = self._used
+        until_answered(self._around.usage.count)
+
+    @property
+    def _spent(self) -> AgentUsage:
+        """Return the use by all ended rounds of the todo in the run."""
+        return self._around.grant.used + self._used
+
+    def _use_of(self, report: Report) -> AgentUsage:
+        usage, cost = report.usage, self._cost(report.usage)
+        return AgentUsage(
             rounds=1,
             turns=usage.turns,
             input=usage.input,
@@ -497,16 +528,6 @@ class AgentRounds:
             output=usage.output,
             micro_usd=None if cost is None else min(round(cost * 1_000_000), MOST),
         )
-        self._remember(
-            turns=known.turns + usage.turns,
-            tokens=known.tokens + usage.input + usage.output,
-            usd=known.usd + (cost or 0.0),
-            session=report.session or known.session,
-            session_input=known.session_input + usage.input,
-            session_cached=known.session_cached + usage.cached,
-            session_output=known.session_output + usage.output,
-        )
-        self._around.note_usage(self._used)
 
     def _cost(self, usage: Usage) -> float | None:
         """Return the cost in USD; None where it is unknown."""
@@ -517,23 +538,27 @@ class AgentRounds:
         fresh = max(0, usage.input - usage.cached)
         return (fresh * prices.input + usage.cached * cached + usage.output * prices.output) / 1_000_000
 
-    def _watch_budget(self, report: Report) -> None:
-        """End the program once its budget is used up, unless it has finished."""
-        if not report.done and (why := self._over(report.usage)):
+    def _watch_budgets(self, report: Report) -> None:
+        """End the program once a budget is used up, unless it has finished."""
+        used = self._use_of(report)
+        self._around.usage.used = self._used + used
+        if report.done:
+            return
+        if why := self._over(used) or ("the budget of all" if self._around.usage.is_over else ""):
             self._around.commands.interrupt(why)
 
-    def _over(self, usage: Usage) -> str:
-        budget, known = self._action.budget, self._remembered
+    def _over(self, used: AgentUsage) -> str:
+        """Return which limit of the todo is exceeded, with the use by the present round; empty if none is."""
+        budget = self._action.budget
         if budget == Budget():
             return ""
-        if budget.turns is not None and known.turns + usage.turns > budget.turns:
-            return f"{known.turns + usage.turns} of {budget.turns} turns"
-        tokens = known.tokens + usage.input + usage.output
-        if budget.tokens is not None and tokens > budget.tokens:
-            return f"{tokens:,} of {budget.tokens:,} tokens"
-        usd = known.usd + (self._cost(usage) or 0.0)
-        if budget.usd is not None and usd > budget.usd:
-            return f"{usd:.2f} of {budget.usd:.2f} USD"
+        total = self._spent + used
+        if budget.turns is not None and total.turns > budget.turns:
+            return f"{total.turns} of {budget.turns} turns"
+        if budget.tokens is not None and total.tokens > budget.tokens:
+            return f"{total.tokens:,} of {budget.tokens:,} tokens"
+        if budget.usd is not None and total.usd > budget.usd:
+            return f"{total.usd:.2f} of {budget.usd:.2f} USD"
         return ""
 
     def _remember(self, **changes: object) -> None:

@@ -32,6 +32,7 @@ from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.in_process import InProcessAction, execute_in_process
 from workers.attempt.output import FULL_DISK, Checkpoint, Log
 from workers.attempt.prompt import Task
+from workers.attempt.usage import UsageMeter
 from workers.credentials import SecretsMissing, write_secrets
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
 from workers.process.child import GUARD_LOST, Exit
@@ -66,6 +67,7 @@ class Attempt:
         self._action = env.action(grant, log, lambda: self._commands.bounds)
         self._commands = AttemptCommands(grant, env, log, key=self._action.key)
         self.checkpoint = Checkpoint(env.output_limit_bytes, log.masked_json)
+        self.usage = UsageMeter(env.note_usage)
         self._command_started = False
         """True if the todo's own command was started."""
         self._prepare_started = False
@@ -368,7 +370,7 @@ class Attempt:
             grant=self.grant, state=self._env.state, plan=self._env.brief.plan_id, commands=self._commands,
             log=self._log, workspace=workspace, environment=environment, binds=binds,
             interrupted=partial(self._interrupted_by_host, workspace),
-            failed=partial(self._failure, workspace), note_usage=self._env.note_usage,
+            failed=partial(self._failure, workspace), usage=self.usage,
         )  # fmt: skip
         rounds = AgentRounds(task, around)
         done = rounds.run()

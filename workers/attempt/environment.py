@@ -102,8 +102,10 @@ class AttemptEnvironment:
     """Sets the branch of the change set back to where it was before the run; returns why it stays."""
     sandbox_demanded: bool
     """True if the role of the person who ordered the todo demands a sandbox."""
-    note_usage: Callable[[AgentUsage], None]
-    """Counts what the agent of the attempt has used so far."""
+    note_usage: Callable[[AgentUsage], bool]
+    """Counts what the agent of the attempt has used so far; returns whether the budget of its plan or of the
+    day is used up.
+    """
     withdraw: Callable[[], None]
     """Deletes what the run has published of the repository. Raises NotCarried with the remote's message."""
 
@@ -267,7 +269,7 @@ class AttemptEnvironments:
             base=self._base_of(grant, brief),
             set_back=partial(self._rollback.roll_back, grant, brief) if self._rollback else str,
             landing=partial(LandTodo, grant, self._land_services) if self._land_services else None,
-            note_usage=lambda used: self._note_usage(grant, used),
+            note_usage=lambda used: self._store.note_usage(grant, used).word == "over",
             withdraw=lambda: until_answered(lambda: self._withdraw(grant, brief)),
         )
 
@@ -298,9 +300,6 @@ class AttemptEnvironments:
         if commits:
             place = self._served[repo]
             self._signed_results.check_history(grant, lambda: lacks_any(place, start, commits))
-
-    def _note_usage(self, grant: Grant, used: AgentUsage) -> None:
-        until_answered(lambda: self._store.note_usage(grant, used))
 
     def _send_reopened(self, grant: Grant, tip: str, base: str) -> None:
         branch = run_branch(grant.run_id, self.context.brief(grant.run_id).branch_prefix)

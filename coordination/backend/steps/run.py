@@ -152,7 +152,7 @@ class Claim(RunStep[Claimed], name="run/claim", keys=KEYS):
 
     def _granted(
         self, fence: str, spec: str, tip: str, tries: str, checkpoint: str, tip_result: str, shared: Any,
-        question: str, answer: str, *undo: str,
+        question: str, answer: str, usage: str, *undo: str,
     ) -> dict[str, Any]:  # fmt: skip
         return {
             "run_id": self.run,
@@ -167,6 +167,7 @@ class Claim(RunStep[Claimed], name="run/claim", keys=KEYS):
             "shared": bool(shared),
             "question": question,
             "answer": answer,
+            "usage": usage,
             "undo": _undo(*undo) if undo else None,
         }
 

@@ -25,7 +25,7 @@ from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import BEFORE
 from coordination.runs.records import TodoSpec, TodoState
 from coordination.runs.retrying.ended import Carried, EndedRun
-from coordination.runs.submission.order import refuse_unfit_agents
+from coordination.runs.submission.agents import refuse_unfit_agents
 from coordination.runs.submission.other_plan import TITLE
 from coordination.runs.submission.refusals import NO_SETS, Base, Sets, bases
 from coordination.runs.submission.specs import spec_of
@@ -245,7 +245,8 @@ def plan_retry_of(
         for name in left
         if name not in by_hand
     }
-    refuse_unfit_agents((spec.todo for spec in again.values()), settings)
+    of = plan or _plan_of(ended)
+    refuse_unfit_agents((spec.todo for spec in again.values()), settings, of)
     if ecosystem:
         _refuse_shortfalls(ended, again, ecosystem)
     own = sets.get(ended.brief.change_set)
@@ -257,7 +258,7 @@ def plan_retry_of(
         pins={repo: host for repo, host in ended.pins.items() if repo not in gone},
         capacities=ecosystem.capacities() if ecosystem else {},
         unbroken=ecosystem.without_breaker() if ecosystem else (),
-        plan=_with_two_persons(plan or _plan_of(ended), always="two_persons" in ended.meta),
+        plan=_with_two_persons(of, always="two_persons" in ended.meta),
     ).within(own or ChangeSet(id=ended.brief.change_set, repos={}))
     if ecosystem is None:
         return found

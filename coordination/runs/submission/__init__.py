@@ -3,6 +3,7 @@
 | module | content |
 |---|---|
 | `order.py` | decides how a run is executed, and refuses what can never be |
+| `agents.py` | refuses todos that no agent can execute; what all agents of a run may use |
 | `beginning.py` | where a run begins: the results that it carries over, and the commits |
 | `writes.py` | the change set of a run, and what the run writes of it |
 | `specs.py` | what a worker needs to execute a todo |

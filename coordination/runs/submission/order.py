@@ -9,14 +9,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from coordination.agent_programs import PROGRAM_FACTS
 from coordination.environment import actor
 from coordination.errors import PlanRefused
 from coordination.models import (
-    Agent,
-    AgentAction,
-    AgentKind,
-    Budget,
     LandAction,
     ManualAction,
     NoopAction,
@@ -31,8 +26,9 @@ from coordination.models import (
 )
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.strategy import choose_strategy
+from coordination.runs.submission.agents import refuse_unfit_agents
 from coordination.settings import Settings
-from coordination.text import counted, listed
+from coordination.text import listed
 from coordination.trust.orders import StartKind
 
 if TYPE_CHECKING:  # importing it loads networkx; a caller with a graph has loaded it already
@@ -124,7 +120,7 @@ def refuse_impossible(graph: PlanGraph, on_failure: OnFailure | None, settings: 
     for that of the plan.
     """
     refuse_not_undoable(graph.todos.values(), on_failure or graph.plan.on_failure)
-    refuse_unfit_agents(graph.todos.values(), settings)
+    refuse_unfit_agents(graph.todos.values(), settings, graph.plan)
 
 
 def refuse_not_undoable(todos: Iterable[Todo], on_failure: OnFailure) -> None:
@@ -136,40 +132,6 @@ def refuse_not_undoable(todos: Iterable[Todo], on_failure: OnFailure) -> None:
             "give them a `compensate` (`true` where there is nothing to undo); "
             "or sweep with --on-failure halt or continue",
         )
-
-
-def refuse_unfit_agents(todos: Iterable[Todo], settings: Settings) -> None:
-    """Raise PlanRefused for todos without an agent, for one that no setting declares, and for a budget that
-    its agent cannot keep.
-    """
-    actions = {todo.id: todo.action or AgentAction(type="agent") for todo in todos}
-    orders = {name: action for name, action in actions.items() if isinstance(action, AgentAction)}
-    needy = [name for name, action in orders.items() if not action.agent]
-    if needy and not settings.default_agent:
-        raise PlanRefused(
-            f"no agent is configured for {counted(len(needy), 'todo')} without a command: {listed(needy)}",
-            "give them an action (run: …), or set agent_command or agents under settings, or "
-            "COORD_AGENT_COMMAND",
-        )
-    for name, action in orders.items():
-        for agent in action.agent or (settings.default_agent,):
-            if agent not in settings.presets:
-                known = listed(sorted(settings.presets)) or "none"
-                raise PlanRefused(
-                    f"{name} needs the agent {agent}, which is not declared (declared: {known})",
-                    "add it to agents under settings, or name another agent",
-                )
-            if why := why_no_budget(settings.presets[agent], action.budget):
-                raise PlanRefused(f"{name}: {why}", "remove the limit from its budget, or name another agent")
-
-
-def why_no_budget(agent: Agent, budget: Budget) -> str:
-    """Return why an agent cannot keep a budget: it never tells what it used. Empty if it can."""
-    if agent.kind is AgentKind.COMMAND and budget != Budget():
-        return f"the agent {agent.name} has a budget, and a program of the kind command tells no use"
-    if budget.usd is not None and agent.prices is None and not PROGRAM_FACTS[agent.kind].tells_cost:
-        return f"the agent {agent.name} has a budget in USD, and {agent.kind} tells no cost: give it `prices`"
-    return ""
 
 
 def why_not_undoable(todo: Todo, *, in_git: bool = True) -> str:

@@ -35,6 +35,7 @@ from coordination.runs.records import (
     TodoState,
 )
 from coordination.runs.store import RunStore
+from coordination.runs.submission.agents import agent_budgets
 from coordination.runs.submission.beginning import (
     AT_BASE,
     Beginning,
@@ -180,6 +181,7 @@ class Submission:
             "levels": len(self.levels),
             "graph": graph_hash(brief.repo_of, brief.predecessors),
             "breakers": Policy.of(self.settings).words(self.unbroken),
+            **({"agent_budgets": limits} if (limits := agent_budgets(self.settings, graph.plan)) else {}),
             **({BRANCH_PREFIX: brief.branch_prefix} if brief.branch_prefix != OWN_BRANCHES else {}),
             **({"two_persons": 1} if graph.plan.two_persons else {}),
             **({"lands": " ".join(order.lands)} if order.lands else {}),

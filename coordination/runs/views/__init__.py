@@ -12,6 +12,7 @@
 | `timeline.py` | the attempts and waits of each todo over time; pure |
 | `todos_in_runs.py` | the todos of the file in runs; those that wait for a person |
 | `live.py` | the state of runs, locks and breakers at this moment |
+| `costs.py` | what agents have used, summed up |
 | `history_figures.py` | the lower bound and the waits of an ended run, for the history |
 | `metrics.py` | counts for Prometheus |
 """

@@ -43,6 +43,7 @@ TURN = frozenset({WaitReason.REPOSITORY, WaitReason.SLOT, WaitReason.RESOURCE})
 """Waits that end when another todo ends."""
 UNFORESEEABLE = {
     WaitReason.PERSON: NoEta.PERSON,
+    WaitReason.BUDGET: NoEta.PERSON,
     WaitReason.WORKER: NoEta.WORKER,
     WaitReason.TROUBLE: NoEta.TROUBLE,
     WaitReason.BASE: NoEta.TROUBLE,

@@ -44,12 +44,12 @@ def filters_of(
     plan: str | Collection[str] | None, status: str | Collection[str] | None, since: datetime | None
 ) -> RunFilters:
     """Return the filters. Raises UsageError for a status that no run has."""
-    statuses = frozenset(word.lower() for word in _values(status))
+    statuses = frozenset(word.lower() for word in values_of(status))
     for word in sorted(statuses - set(STATUSES)):
         close = nearest(word, STATUSES)
         hint = f"did you mean {close}?" if close else "use one of these, or omit the filter to see all"
         raise UsageError(f"status must be one of {', '.join(STATUSES)}, got {word!r}", hint)
-    return RunFilters(plans=_values(plan), statuses=statuses, since_ms=_since_ms(since))
+    return RunFilters(plans=values_of(plan), statuses=statuses, since_ms=_since_ms(since))
 
 
 def _since_ms(since: datetime | None) -> int:
@@ -60,7 +60,8 @@ def _since_ms(since: datetime | None) -> int:
         raise UsageError(f"{since} is out of range", "write it like 2026-01-31T12:00:00Z") from error
 
 
-def _values(wanted: str | Collection[str] | None) -> frozenset[str]:
+def values_of(wanted: str | Collection[str] | None) -> frozenset[str]:
+    """Return the alternatives of a filter; none where it is not set."""
     return frozenset([wanted] if isinstance(wanted, str) else wanted or ())
 
 

@@ -13,7 +13,7 @@ KEPT_BY_COORD = {"created", "updated"}
 KINDS = [
     (fields.NewIssue, Issue, {"metadata", "forge"}),
     (fields.NewTodo, Todo, {"compensate", "retry", "env", "workspace", "needs_paths", "cache", "sandbox"}),
-    (fields.NewPlan, Plan, {"milestones", "retry", "land", "qa"}),
+    (fields.NewPlan, Plan, {"milestones", "retry", "budget", "land", "qa"}),
     (fields.MilestoneFields, Milestone, {"id", "description", "status"}),
     (fields.NewDependency, Dependency, {"validation"}),
 ]

@@ -52,9 +52,10 @@ end
 -- Apply the decision of a person, or of the gate's timeout.
 local function decide(todo, verdict, who, comment)
   call('ZREM', timers, member(todo))
-  local question = fact(todo, 'question')
+  local question, reason = facts_of(todo, 'question', 'wait_reason')
   if question then
     erase(todo, 'question')
+    if reason == 'budget' then note(todo, 'budget_approved', who) end
     note(todo, 'answered_question', question)
     note(todo, 'answer', comment)
   end
@@ -134,6 +135,19 @@ end
 local function park(todo, reason, why, delay_ms)
   release_all(todo, place_of(todo))
   park_with_timer(todo, reason, why, delay_ms)
+  dispatch_ready()
+end
+
+-- Wait for a person's answer to a question, with neither slot nor repository. `anew_at`: when it is asked for
+-- no longer, in ms (nil: never).
+function agents.ask_person(todo, words, question, reason, anew_at)
+  local p = place_of(todo)
+  note(todo, 'question', question)
+  release_all(todo, p)
+  release_repo(p, todo)
+  call('SADD', unsent, todo)
+  if anew_at then call('ZADD', timers, anew_at, member(todo)) end
+  wait_for_person(todo, words, nil, reason)
   dispatch_ready()
 end
 

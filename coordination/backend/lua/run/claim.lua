@@ -3,15 +3,17 @@
 -- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the
 --   repository (or empty), why it begins nothing new (or empty)
 -- Returns: `granted` (…, fence, spec, tip, tries, checkpoint, the signed result of the tip, whether
---   any context is shared, the question that a person has answered, the answer; for a compensation also:
+--   any context is shared, the question that a person has answered, the answer, the JSON of what its agents
+--   have used; for a compensation also:
 --   the state it had, its output, whether nothing else is
 --   left to undo in its repository, the run that executed it, whether that run had ended, and its signed
 --   result), or a refusal:
 --   `unknown`   no such run or todo             `stale`     another attempt is the current one
 --   `ended`     already settled                 `taken`     another delivery of it is being executed
 --   `early`     its turn has not come           `parked`    it waits for its slot, its resources,
---                                               a worker there, a circuit breaker, or
---                                               a person who connects its repository
+--                                               a worker there, a circuit breaker, the
+--                                               budget of its agents, or a person who
+--                                               connects its repository
 --   `elsewhere` the run works on another host: the caller sends the message there
 local todo, attempt, worker, host, request_id, lease_ms, unfit, short = unpack(ARGV, 2, 9)
 local at = state_of(todo)
@@ -20,7 +22,7 @@ if not at then return { 'unknown', sends, woken, '' } end
 local p = place_of(todo)
 local its_attempt, tries, rank, undoing, was =
   facts_of(todo, 'attempt', 'tries', 'rank', 'undo', 'was', 'waits_for', 'begun_in', 'wait_reason',
-    'parked_for', 'agents')
+    'parked_for', 'agents', 'budget_approved')
 
 local function granted(fence)
   local kept = call('HGET', checkpoint, todo) or ''
@@ -31,9 +33,10 @@ local function granted(fence)
   local answer = reply('granted', fence, its_spec, tip, tries or '0', record, tip_result or '')
   -- the first of their names
   answer[#answer + 1] = #call('ZRANGEBYLEX', head .. KEY.cache_contexts, '[ecosystem', '+', 'LIMIT', 0, 1)
-  local question, text = facts_of(todo, 'answered_question', 'answer')
+  local question, text, used = facts_of(todo, 'answered_question', 'answer', 'usage')
   answer[#answer + 1] = question or ''
   answer[#answer + 1] = text or ''
+  answer[#answer + 1] = used or ''
   if undoing then
     local last = call('HGET', meta, 'intents.' .. p.repo) == '1' and call('HEXISTS', meta, 'restoring') == 0
       and '1' or '0'
@@ -95,6 +98,12 @@ end
 
 local held_up, to_probe = verdicts.park(todo, p)
 if held_up then return reply('parked') end
+
+local spent, anew_at = agents.over_budget(todo)
+if spent then
+  agents.ask_person(todo, spent .. '; to let it go on: coord approve ' .. todo, spent, 'budget', anew_at)
+  return reply('parked')
+end
 
 local request = load(member(todo))
 local fence, names = request and request.state == 'held' and keep(request), nil

@@ -53,6 +53,14 @@ local function can_start()
   return not first or first == todo or put_back(first)
 end
 
+if fact(todo, 'question') then -- a new day, with a budget of its own
+  erase(todo, 'question')
+  clear_wait(todo)
+  enqueue(todo)
+  dispatch_ready()
+  return reply('fired')
+end
+
 if waits_for_person(todo) then
   local verdict = string.match(fact(todo, 'gate') or '', '%a+$')
   decide(todo, verdict, 'the timeout of its gate', '')

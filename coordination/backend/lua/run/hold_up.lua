@@ -28,16 +28,10 @@ if limit ~= '0' then -- trouble that is not the todo's own does not count
 end
 note(todo, 'held_up', times)
 if reason == 'person' then
-  local p = place_of(todo)
-  note(todo, 'question', why)
-  release_all(todo, p)
-  release_repo(p, todo)
-  call('SADD', unsent, todo)
-  wait_for_person(todo, 'a person: coord answer ' .. todo .. ' "TEXT"; ' .. why)
-  dispatch_ready()
+  agents.ask_person(todo, 'a person: coord answer ' .. todo .. ' "TEXT"; ' .. why, why)
   return reply('parked')
 end
 local pause_ms = math.min(delay_ms * 2 ^ math.min(times - 1, 20), LONGEST_MS)
-local as_said = reason == 'request' or reason == 'service' or reason == 'limit'
+local as_said = reason == 'request' or reason == 'service' or reason == 'limit' or reason == 'budget'
 park(todo, reason, why, as_said and tonumber(delay_ms) or pause_ms)
 return reply('parked')
