@@ -216,6 +216,22 @@ INDEX: Mapping[str, Indexed] = {
     "template.show": Indexed(
         "coordination.api.generators:Templates", "Show a template of plans", "read", "", "template.show"
     ),
+    "plan.preview_proposal": Indexed(
+        "coordination.api.proposals:Proposals",
+        "Validate a plan that an agent proposes",
+        "read",
+        "",
+        "plan.preview_proposal",
+        command=False,
+    ),
+    "plan.apply_proposal": Indexed(
+        "coordination.api.proposals:Proposals",
+        "Create the plan that an agent proposes, as a draft, and its todos",
+        "edit",
+        "",
+        "plan.apply_proposal",
+        command=False,
+    ),
     "repo.health": Indexed(
         "coordination.api.health:HealthOperations",
         "Show the health of repositories, remotes, services and disks",

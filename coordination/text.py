@@ -122,6 +122,7 @@ BOUNDS = {
     "less_than": ("lt", "must be less than {}"),
     "less_than_equal": ("le", "must be at most {}"),
     "string_too_long": ("max_length", "must not be longer than {} characters"),
+    "too_long": ("max_length", "must not have more than {} items"),
 }
 
 MILLION = 1_000_000

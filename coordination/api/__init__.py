@@ -10,6 +10,7 @@
 | `run.py` | one run |
 | `changes.py` | change sets: shown, compared, adopted, discarded |
 | `generators.py` | plans and todos made for many repositories; one command in many repositories |
+| `proposals.py` | plans that agents propose: requested, previewed, applied |
 | `landing.py` | quality checks; change sets into the base branches, and out of them again |
 | `requests.py` | pull requests of change sets, and issues, at forges |
 | `services.py` | services of repositories: start, stop, states |
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome
     from coordination.ecosystem.diagnostics import USED_ELSEWHERE
     from coordination.ecosystem.document import Document
+    from coordination.ecosystem.presentable import presentable_text
     from coordination.ecosystem.writeback import Written
     from coordination.ecosystem.yaml_text.tree import AliasBomb, read_tree, read_values
     from coordination.events.kinds import GAP, KINDS
@@ -110,6 +112,7 @@ if TYPE_CHECKING:
     from coordination.planner.forecast import Forecast, Saving
     from coordination.planner.gates import DONE, MILESTONE_REPO, effect_of_timeout
     from coordination.planner.graph import PlanGraph
+    from coordination.planner.proposal import Proposal
     from coordination.planner.selection import Selectors
     from coordination.runs.change_sets.records import CheckVerdict, RequestRef
     from coordination.runs.cleanup_jobs import Artifact, Kind
@@ -156,6 +159,7 @@ if TYPE_CHECKING:
         MilestoneStanding,
         Overdue,
         PlanCompletion,
+        ProposedPlan,
         Removed,
         RepoLine,
         RepoStatus,
@@ -202,6 +206,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "dependencies.records": ("DependencyReport", "Outcome"),
     "ecosystem.document": ("Document",),
     "ecosystem.diagnostics": ("USED_ELSEWHERE",),
+    "ecosystem.presentable": ("presentable_text",),
     "ecosystem.writeback": ("Written",),
     "ecosystem.yaml_text.tree": ("AliasBomb", "read_tree", "read_values"),
     "events.kinds": ("GAP", "KINDS"),
@@ -231,6 +236,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "planner.forecast": ("Forecast", "Saving"),
     "planner.gates": ("DONE", "MILESTONE_REPO", "effect_of_timeout"),
     "planner.graph": ("PlanGraph",),
+    "planner.proposal": ("Proposal",),
     "planner.selection": ("Selectors",),
     "runs.change_sets.records": ("CheckVerdict", "RequestRef"),
     "runs.cleanup_jobs": ("Artifact", "Kind"),
@@ -269,6 +275,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
         "MilestoneStanding",
         "Overdue",
         "PlanCompletion",
+        "ProposedPlan",
         "Removed",
         "RepoLine",
         "RepoStatus",

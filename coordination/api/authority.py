@@ -43,7 +43,7 @@ NEEDS: Mapping[str, str] = {
             *("manager.add_milestone", "manager.complete_milestone", "manager.delete_plan"),
             *("manager.create_dependency", "manager.update_dependency", "manager.delete_dependency"),
             *("manager.check_dependencies", "manager.write_outcomes", "manager.create_all"),
-            "manager.generate_plan",
+            *("manager.generate_plan", "manager.create_proposed"),
         ),
         "edit",
     ),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from coordination.api.machine import Steps
     from coordination.api.messages import Messages, Topics
     from coordination.api.planning import Planner
+    from coordination.api.proposals import Proposals
     from coordination.api.records import (
         Dependencies,
         IssueRecords,
@@ -160,6 +161,13 @@ class Facade(EcosystemAccess):
         from coordination.api.generators import Generators
 
         return Generators(self)
+
+    @opened_once
+    def proposals(self) -> Proposals:
+        """Return the plans that agents propose."""
+        from coordination.api.proposals import Proposals
+
+        return Proposals(self)
 
     @opened_once
     def template(self) -> Templates:

@@ -28,6 +28,7 @@ PARTS = {
     "breaker": "coordination.api.exclusion:Breakers",
     "generators": "coordination.api.generators:Generators",
     "template": "coordination.api.generators:Templates",
+    "proposals": "coordination.api.proposals:Proposals",
     "health": "coordination.api.health:HealthOperations",
     "message": "coordination.api.messages:Messages",
     "topic": "coordination.api.messages:Topics",

@@ -144,7 +144,7 @@ BUILT: Mapping[str, str] = {
     f"{noun}.{verb}": f"tracker.edits:{verb}"
     for noun in ("issue", "todo", "plan", "dep")
     for verb in ("create", "update", "delete")
-} | {"plan.create": "runs.campaign:create", "plan.update": "tracker.plans:update"}
+} | {"plan.create": "runs.new_plan:create", "plan.update": "tracker.plans:update"}
 """Operation → the function that makes its command."""
 CONVERTED: Mapping[Any, Callable[[click.Context, click.Parameter, str | None], Any]] = {
     timedelta: duration,

@@ -10,6 +10,7 @@
 | `piecewise.py` | an edit of a few records of a large file |
 | `writeback.py` | results of a run, written into the file |
 | `journal.py` `record_events.py` | every edit of the file, in order; the events of one |
+| `presentable.py` | the text without secrets |
 | `first_file.py` | the file that `coord init` writes |
 | `schema.py` | the JSON Schema |
 | `yaml_text/` | YAML text: nodes, values, lines, and small edits |

@@ -45,7 +45,7 @@ from coordination.files import (
     unlock,
 )
 
-__all__ = ["Edit", "RecordPath", "edit"]
+__all__ = ["Edit", "RecordPath", "edit", "revised"]
 
 WAIT = timedelta(seconds=30)
 """Limit of the wait for the lock: an edit of a file with 10,000 todos takes up to 4 s, and many may wait."""
@@ -186,6 +186,12 @@ def _record(saved: ExitStack, before: Document, after: Document, events: Events,
             journal.path,
             error.strerror,
         )
+
+
+def revised(document: Document, changes: Changes) -> Document:
+    """Return the document with the changes; write nothing. Raises as `edit` does."""
+    with gc_paused():
+        return _revised(snapshot(document.text, document.path), changes).document
 
 
 def _revised(before: Snapshot, changes: Changes) -> Snapshot:

@@ -107,6 +107,9 @@ def _check_pattern(pattern: str) -> str:
     return pattern
 
 
+PathPattern = Annotated[Text, AfterValidator(_check_pattern)]
+
+
 class AgentAction(Record):
     """An agent executes the todo: in rounds, until its work passes all verify commands."""
 
@@ -123,7 +126,7 @@ class AgentAction(Record):
     rounds: Annotated[Count, Field(le=MOST_ROUNDS)] = 3
     """Most starts of the program within an attempt."""
     budget: Budget = Budget()
-    paths: tuple[Annotated[Text, AfterValidator(_check_pattern)], ...] = ()
+    paths: tuple[PathPattern, ...] = ()
     """Paths and globs that it may change, and with `!` those that it may not. Empty: all."""
     reads: tuple[RepoName, ...] = ()
     """Other repositories that it sees, read-only, at the tip of the change set, else at their base branch."""

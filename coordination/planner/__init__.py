@@ -4,6 +4,7 @@
 |---|---|
 | `graph.py` | a plan as a validated graph: levels, ranks, critical path; with finished todos, to be drawn |
 | `generated.py` | the graph of todos that coord makes and no file has |
+| `proposal.py` | the schema of a plan that an agent proposes |
 | `selection.py` | the todos of a plan that a sweep executes |
 | `blockers.py` | blockers of todos across issues, plans and milestones; why a plan cannot be executed |
 | `paths.py` | levels, ranks, critical path and redundant edges of an acyclic graph |

@@ -10,5 +10,6 @@
 | `transaction.py` | one operation: validated records, new ids, and the edit that it makes |
 | `mutations.py` `milestones.py` | creating, changing and deleting records; milestones of plans |
 | `completion.py` | whether a plan is complete; refusal of edits that complete an incomplete one |
+| `proposals.py` | plans that agents propose: created, with warnings and the difference of the file |
 | `templates.py` | plan templates: plans and todos made for many repositories |
 """

@@ -59,6 +59,7 @@ from coordination.tracker.records import (
     Edited,
     GeneratedPlan,
     PlanCompletion,
+    ProposedPlan,
     Removed,
     RepoStatus,
 )
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome
     from coordination.ecosystem.editing import Edit
     from coordination.models import Template
+    from coordination.planner.proposal import Proposal
 
 Result = TypeVar("Result")
 Fields = Mapping[str, Any]
@@ -606,6 +608,30 @@ class CoordinationManager:
             )
 
         return self._edit(operation) if write else self._preview(operation)
+
+    def create_proposed(
+        self, proposal: Proposal, wanted: Selectors = ALL, *, all_repos: bool = False, write: bool = True
+    ) -> ProposedPlan:
+        """Create a plan that an agent proposes, and its todos, in one edit. `wanted`: the repositories that
+        it may name. Unless `write`, return what would be created, with the difference of the file.
+
+        Raises UsageError and NotFound for the selection; PlanRefused for a proposal that does not fit the
+        file, or that no sweep could execute; Conflict where an open plan has the title.
+        """
+        from coordination.tracker import proposals
+
+        def operation(transaction: Transaction) -> ProposedPlan:
+            repos = wanted.select_repos(transaction.before, everywhere=all_repos)
+            return proposals.create(transaction, proposal, repos, written=write)
+
+        if write:
+            return self._edit(operation)
+        from coordination.ecosystem.editing import Edit, revised
+
+        proposed = Edit(self.document)
+        made = operation(Transaction(proposed, self._now(), self.used_ids))
+        diff = proposals.difference(self.document, revised(self.document, proposed.changes))
+        return made.model_copy(update={"diff": diff})
 
     # The history keeps every edit, so the names of the former manager with a memory are other names of these.
     create_issue_with_memory = create_issue

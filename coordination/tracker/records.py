@@ -47,6 +47,15 @@ class GeneratedPlan(FrozenModel):
         return self.model_copy(update={"todos": tuple(map(presentable, self.todos))})
 
 
+class ProposedPlan(GeneratedPlan):
+    """A plan and its todos, as an agent has proposed them."""
+
+    warnings: tuple[str, ...] = ()
+    """Sentences on what a person should look at before the plan is written."""
+    diff: str = ""
+    """Unified difference that the plan makes to the file, without secrets; empty if it is written."""
+
+
 class DeletePreview(FrozenModel):
     """Consequences of a deletion."""
 

@@ -38,6 +38,7 @@ from coordination.gateway import app as gateway
 from coordination.locks.listing import Held
 from coordination.models import ServiceStep, Verdict, Via
 from coordination.operation_index import INDEX
+from coordination.planner.proposal import proposal_of
 from coordination.planner.selection import ALL as ALL_REPOS
 from coordination.runs.change_sets.records import Landed, RequestRef
 from coordination.runs.cleanup_jobs import Artifact, Kind
@@ -72,6 +73,7 @@ READS = {
     "store_dependency_event store_issue_event store_plan_event store_todo_event",
     "planner": "forecast_graph preview progress with_durations with_finished",
     "pr": "refs",
+    "proposals": "read",
     "run": "branches commands_to_pull document events follow gantt lands_by_requests last_event log_tail "
     "maintain max_parallel picture prepare_retry progress redis_is_full restore_preview "
     "signed_view status todo todo_diff todos_in_hand unserved with_signatures workers write_back",
@@ -239,6 +241,7 @@ class Place:
         checks, commands, landings = coord.checks, coord.commands, coord.landings
         qa = lambda: checks.prepare(coord.checks.heads(["api"]))  # noqa: E731
         template = coord.template.show("review")
+        proposal = proposal_of({"title": "x", "todos": [{"key": "a", "repo": "api", "task": "x"}]})
         left = Artifact(run=self.ended.id, kind=Kind.BRANCH, repo="api", path="api")
         survey = Survey(found=(left,), runs={}, silent=(), absent=())
         calls: Mapping[str, Callable[[], object]] = {
@@ -266,6 +269,8 @@ class Place:
             "manager.generate_plan": lambda: manager.generate_plan(
                 template, {"question": "x"}, all_repos=True
             ),
+            "manager.create_proposed": lambda: manager.create_proposed(proposal, all_repos=True),
+            "proposals.apply": lambda: coord.proposals.apply(proposal),
             "manager.check_dependencies_with_memory": manager.check_dependencies_with_memory,
             "manager.close_issue_with_memory": lambda: manager.close_issue_with_memory("ISSUE-001"),
             "manager.complete_todo_with_memory": lambda: manager.complete_todo_with_memory("TODO-003"),

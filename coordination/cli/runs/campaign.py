@@ -1,4 +1,4 @@
-"""`campaign`, `plan create`, templates, `exec`: one plan, or one command, for many repositories."""
+"""`campaign`, templates, `exec`: one plan, or one command, for many repositories."""
 
 from __future__ import annotations
 
@@ -10,19 +10,13 @@ import click
 import yaml
 
 from coordination.api import RunView, Selectors, TodoState
-from coordination.api.fields import PlanFields
-from coordination.cli.completion import roles as role_names
-from coordination.cli.completion import tags as tag_names
 from coordination.cli.context import CliContext
 from coordination.cli.following.follow import start_and_follow, write_back
 from coordination.cli.following.summary import NOTHING, format_work
 from coordination.cli.runs.sweep import run_prepared
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
-from coordination.cli.tracker import edits
-from coordination.cli.tracker.edits import create_records, fields_of, values_of
-from coordination.declared import Operation, data_of
-from coordination.errors import UsageError
+from coordination.declared import data_of
 from coordination.models import QaAction, ShellAction
 from coordination.terminal import spelled
 from coordination.text import counted, listed, shortened
@@ -49,7 +43,7 @@ def conclude_generated(call: CliContext, made: GeneratedPlan, *, sweep: bool, as
     if as_json and not then:
         print_json(data_of(made))
     elif not made.written:
-        _print_preview(made)
+        print_plan(made)
     elif not then and not (sys.stdout.isatty() and sys.stderr.isatty()):
         click.echo(made.plan.id)
     _tell(made, then=then)
@@ -74,7 +68,8 @@ def _tell(made: GeneratedPlan, *, then: bool) -> None:
         click.echo(f"created {what}; run it: coord sweep {name}", err=True)
 
 
-def _print_preview(made: GeneratedPlan) -> None:
+def print_plan(made: GeneratedPlan) -> None:
+    """Print the todos of a generated plan."""
     click.echo(spelled(f"{made.plan.id}  {made.plan.title}"))
     print_table(("todo", "repo", "after", "action"), (_row(todo) for todo in made.todos))
 
@@ -90,87 +85,6 @@ def _action(todo: Todo) -> str:
     if isinstance(action, QaAction) and action.run is None:
         return f"the check {action.check}" if action.check else "its check"
     return action.type if action else "agent"
-
-
-OF_TEMPLATES = {
-    "--set": "given",
-    "--tag": "tags",
-    "--role": "roles",
-    "--all": "all_repos",
-    "--dry-run": "dry_run",
-    "--sweep": "sweep",
-}
-"""Option that belongs to --from-template → its parameter."""
-
-
-@click.option("--from-template", "template", metavar="NAME", help="Create plan and todos from a template.")
-@click.option(
-    "--set", "given", multiple=True, metavar="PARAMETER=VALUE", help="Set a parameter of the template."
-)
-@click.option(
-    "--tag",
-    "tags",
-    multiple=True,
-    metavar="TAG",
-    shell_complete=tag_names,
-    help="With a template: select the repositories with this tag.",
-)
-@click.option(
-    "--role",
-    "roles",
-    multiple=True,
-    metavar="ROLE",
-    shell_complete=role_names,
-    help="With a template: select the repositories with this role.",
-)
-@click.option("--all", "all_repos", is_flag=True, help="With a template: select all repositories.")
-@click.option("--dry-run", is_flag=True, help="With a template: print plan and todos; write nothing.")
-@click.option("--sweep", is_flag=True, help="With a template: run the plan at once.")
-def create_plan(
-    call: CliContext,
-    declared: Operation,
-    options: Mapping[str, Any],
-    *,
-    from_file: str | None,
-    as_json: bool,
-) -> int:
-    """Its id is printed. Todos join it with: coord todo create --plan.
-
-    With --from-template it gets the todos of the template for each repository of --repos, --tag, --role or
-    --all; other options replace fields of the template's plan.
-    """
-    template = options["template"]
-    if template is None:
-        if wrong := [flag for flag, name in OF_TEMPLATES.items() if options[name]]:
-            raise UsageError(f"{wrong[0]} belongs to --from-template", "name a template: coord template list")
-        create_records(call, declared, options, from_file=from_file, as_json=as_json)
-        return 0
-    if from_file is not None:
-        raise UsageError("--from-template and --from-file exclude each other", "use one of them")
-    fields = PlanFields(**values_of(fields_of(declared), options)).given()
-    made = call.coord.generators.create_plan_from_template(
-        template,
-        dict(_assignment(text) for text in options["given"]),
-        repos=fields.pop("repos", ()),
-        tags=options["tags"],
-        roles=options["roles"],
-        all_repos=options["all_repos"],
-        fields=fields,
-        dry_run=options["dry_run"],
-    )
-    return conclude_generated(call, made, sweep=options["sweep"], as_json=as_json)
-
-
-def create(declared: Operation) -> click.Command:
-    """Return the command that creates plans, also from templates."""
-    return edits.create(declared, create_plan)
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise UsageError(f"--set {text}: there is no value", "write it as --set PARAMETER=VALUE")
-    return name.strip(), value
 
 
 def print_template(template: Template) -> None:

@@ -101,7 +101,7 @@ def test_agents_are_shown_the_file_and_its_todos_without_secrets(file: Path):
 
 
 def test_the_text_of_the_file_is_whole_but_for_its_secrets():
-    from coordination.mcp.server import presentable_text  # FastMCP takes 3 s to import
+    from coordination.api import presentable_text
 
     shown = presentable_text(FILE)
 
