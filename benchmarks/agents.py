@@ -4,6 +4,9 @@ A program in the place of Claude Code prints the records of a round and changes 
 round and one verify command is compared, by turns, with a todo whose command does the same work: it starts
 that program, then the verify command. The difference is coord's share: prompt, records, judgement, paths,
 a process under the guard for the verify command.
+
+Then one limit of an account parks the todos of an agent in many repositories, on a real worker: how long
+after its end the first and the last of them has started its agent again.
 """
 
 from __future__ import annotations
@@ -11,11 +14,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import median
 
 from benchmarks.clock import seconds
 from benchmarks.report import Report, parser, report
+from benchmarks.testbed import PLAN, testbed
 from coordination.models import Agent, AgentKind
 from coordination.sandbox import probe
 from coordination.settings import Settings
@@ -29,6 +35,11 @@ RECORDS = (
     {"type": "result", "subtype": "success", "is_error": False, "num_turns": 1, "result": "Done."},
 )
 VERIFY = "grep -q . code"
+WOKEN, LIMITED_S = 20, 10
+LIMITED = (
+    {"type": "rate_limit_event", "rate_limit_info": {"status": "rejected", "resetsAt": "UNTIL"}},
+    {"type": "result", "subtype": "success", "is_error": True, "api_error_status": 429, "result": "limited"},
+)
 
 
 def measure(rows: Report, rounds: int) -> None:
@@ -37,9 +48,8 @@ def measure(rows: Report, rounds: int) -> None:
         folder = Path(name)
         program = folder / "bin" / "claude"
         program.parent.mkdir()
-        lines = "\n".join(json.dumps(record) for record in RECORDS)
         work = "cat > code\ndate +%N >> code"
-        program.write_text(f"#!/bin/sh\n{work}\ncat <<'E'\n{lines}\nE\n")
+        program.write_text(f"#!/bin/sh\n{work}\ncat <<'E'\n{_lines(RECORDS)}\nE\n")
         program.chmod(0o755)
         os.environ["PATH"] = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
         for kind in kinds:
@@ -74,7 +84,36 @@ def _measure(rows: Report, rounds: int, folder: Path, kind: str) -> None:
     rows.add(f"ratio of the medians, {where}", median(agent) / median(command), "x")
 
 
+def measure_waking(rows: Report) -> None:
+    with testbed() as place:
+        began = place.folder / "began"
+        began.mkdir()
+        until = int(time.time()) + LIMITED_S
+        refusal = _lines(LIMITED).replace('"UNTIL"', str(until))
+        script = (
+            f"[ $(date +%s) -ge {until} ] || {{ echo '{refusal}'; exit 1; }}\n"
+            f"date +%s.%N > {began}/$$\ndate > code\necho '{_lines(RECORDS)}'"
+        )
+        repos = [f"r{number}" for number in range(WOKEN)]
+        place.plant(repos)
+        agent = {"name": "a", "kind": "claude", "command": ["sh", "-c", script]}
+        action = {"type": "agent", "verify": [], "prompt": "Do it"}
+        todos = [{"id": f"T-{repo}", "task": "change it", "repo": repo, "action": action} for repo in repos]
+        place.declare(repos, todos, {"agents": [agent], "sandbox": "off"})
+        place.coord("sweep", PLAN)
+        after = sorted(float(file.read_text()) - until for file in began.iterdir())
+    if len(after) != WOKEN or after[0] < 0:
+        raise AssertionError(f"{len(after)} agents started, the first {after[0]:.1f} s after the limit")
+    rows.add("start of the first agent after the end of a limit", after[0], "s")
+    rows.add(f"start of the last of {WOKEN} agents after it", after[-1], "s", at_most=2)
+
+
+def _lines(records: Iterable[Mapping[str, object]]) -> str:
+    return "\n".join(json.dumps(record) for record in records)
+
+
 if __name__ == "__main__":
     options = parser(__doc__, "agents").parse_args()
     with report("agents", options) as rows:
         measure(rows, SHORT_ROUNDS if options.short else ROUNDS)
+        measure_waking(rows)

@@ -24,7 +24,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.submission import submit as submission
 from coordination.runs.submission.draft import Signing
 from coordination.runs.submission.order import Order
-from coordination.runs.views.costs import AgentCosts, CostsBy, read_costs
+from coordination.runs.views.costs import AgentCosts, CostsBy, agents_of, read_costs
 from coordination.runs.views.records import RunView, TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
@@ -220,6 +220,9 @@ class Engine:
         self, by: CostsBy, first: date, wanted: Mapping[str, Collection[str]]
     ) -> tuple[AgentCosts, ...]:
         return read_costs(self.store.redis, self.store.keys, by, first, wanted)
+
+    def agents_of(self, plan: str) -> dict[str, list[tuple[str, str]]]:
+        return agents_of(self.store.redis, self.store.keys, plan)
 
     @property
     def breakers(self) -> BreakerManager:

@@ -32,6 +32,7 @@ from coordination.locks.request import ISSUES
 from coordination.runs.attempt_store import LONGEST_TITLE
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets
+from coordination.runs.views.costs import agents_of
 from coordination.text import counted
 from coordination.trust.results import check_set_tip
 
@@ -84,6 +85,7 @@ class PullRequests:
             planned = decide_requests(
                 *(document.ecosystem, sets.read(plan), plan, options.repos, places, host),
                 branch_prefix=access.branch_prefix,
+                agents=agents_of(connection.redis, connection.keys, plan),
             )
             names = [one.repo.name for one in planned.repos]
             if not dry_run:

@@ -361,3 +361,14 @@ def test_damaged_sums_do_not_count(begin, store):
     )
 
     assert costs_of(run) == {PLAN: (1, 100, 500_000)}
+
+
+def test_the_agents_of_each_repository_of_a_plan_are_named_with_their_use(begin):
+    run = begin({"A": by("claude"), "B": by("cheap")})
+    use(run, "A", 500_000), use(run, "B", 20_000)
+
+    assert run.agents_of(PLAN) == {
+        "of-A": [("claude", "1 round, 0 turns, 100 tokens, 0.50 USD")],
+        "of-B": [("cheap", "1 round, 0 turns, 100 tokens, 0.02 USD")],
+    }
+    assert run.agents_of("PLAN-OTHER") == {}

@@ -330,6 +330,7 @@ class RequestMaker:
             issues=planned.issues,
             todos=[(todo, planned.todos.get(todo, "")) for todo in item.change.todos],
             criteria=[one for one in planned.criteria if one[0] in item.change.todos],
+            agents=planned.agents.get(item.repo.name, ()),
             after=[members[name] for name in item.after if not planned.change_set.repos[name].landed],
             members=[
                 replace(member, state="landed") if planned.change_set.repos[name].landed else member

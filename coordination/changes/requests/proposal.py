@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordination.errors import Blocked, Conflict, NotFound, PlanRefused
@@ -68,6 +68,8 @@ class PlannedRequests:
     """In the order in which they land."""
     branch_prefix: str = OWN_BRANCHES
     """Beginning of the names of new branches at forges."""
+    agents: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    """Repository → the agents that have worked there for the plan, each with what it has used."""
 
 
 def decide_requests(
@@ -78,8 +80,10 @@ def decide_requests(
     places: Mapping[str, Path | None],
     host: str,
     branch_prefix: str = OWN_BRANCHES,
+    agents: Mapping[str, Sequence[tuple[str, str]]] | None = None,
 ) -> PlannedRequests:
-    """Return the requests of a change set. `places`: the checkouts of this machine.
+    """Return the requests of a change set. `places`: the checkouts of this machine. `agents`: as in
+    PlannedRequests.
 
     Raises NotFound without a change set; Conflict while a run writes it, and for a repository that neither a
     todo of it names nor `chosen`; PlanRefused for a repository without a known forge; Blocked where its
@@ -128,6 +132,7 @@ def decide_requests(
         change_set=change_set,
         repos=tuple(found),
         branch_prefix=branch_prefix,
+        agents=agents or {},
     )
 
 
@@ -205,6 +210,8 @@ class SectionContent:
     """Id and task of those that this request has."""
     criteria: Sequence[tuple[str, str]]
     """Id of a todo, and an acceptance criterion of it that no command checks: the reviewer judges it."""
+    agents: Sequence[tuple[str, str]]
+    """The agents that have worked on it, each with what it has used."""
     after: Sequence[SetMember]
     """Requests that merge before this one."""
     members: Sequence[SetMember]
@@ -225,7 +232,7 @@ def section_of(facts: SectionContent) -> str:
     if (more := len(facts.after) - MOST_LISTED) > 0:
         lines += ["", f"Depends on {more} more"]
     lines += _list("Issues", facts.issues) + _list("Todos", facts.todos)
-    lines += _list("For the reviewer to judge", facts.criteria)
+    lines += _list("For the reviewer to judge", facts.criteria) + _list("Agents", facts.agents)
     if len(facts.members) > 1:
         shown = facts.members
         if len(shown) > MOST_LISTED:

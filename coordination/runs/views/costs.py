@@ -80,6 +80,18 @@ def read_costs(
     return tuple(sorted(found, key=lambda one: (-one.used.usd, -one.used.tokens, one.name)))
 
 
+def agents_of(redis: Redis, keys: Keys, plan: str) -> dict[str, list[tuple[str, str]]]:
+    """Return repository → the agents that have worked there for the plan, each with what it has used."""
+    sums: defaultdict[tuple[str, str], AgentUsage] = defaultdict(AgentUsage)
+    for row in _rows(redis, keys, _EPOCH):
+        if row.plan == plan:
+            sums[row.repo, row.agent] += row.used
+    found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for (repo, agent), used in sorted(sums.items()):
+        found[repo].append((agent, used.text))
+    return dict(found)
+
+
 def _rows(redis: Redis, keys: Keys, first: date) -> Iterable[_Row]:
     seconds, _ = redis.time()
     last = int(seconds) // 86400

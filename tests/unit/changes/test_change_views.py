@@ -125,6 +125,7 @@ def section(title: str = "a plan") -> str:
         issues=[("I-1", title)],
         todos=[("T-1", title)],
         criteria=[("T-1", title)],
+        agents=[("claude", title)],
         after=members,
         members=members,
     )
@@ -154,6 +155,7 @@ def test_a_section_of_a_large_change_set_names_the_neighbours_and_counts_the_res
         issues=[],
         todos=[],
         criteria=[],
+        agents=[],
         after=members[:700],
         members=members,
         near=near,
@@ -180,6 +182,11 @@ def test_criteria_that_no_command_checks_are_for_the_reviewer():
     assert criteria_in_words([todo]) == (("T-1", "it is clear"),)
     _, _, after = section("each option has a text").partition("For the reviewer to judge:")
     assert "- `T-1` `each option has a text`" in after
+
+
+def test_the_agents_of_a_request_are_named_with_what_they_have_used():
+    _, _, after = section("3 rounds, 14 turns").partition("Agents:")
+    assert after.strip().splitlines()[0] == "- `claude` `3 rounds, 14 turns`"
 
 
 def test_requests_before_this_one_are_named():
