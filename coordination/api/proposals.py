@@ -82,10 +82,10 @@ class Proposals:
 
     def _without_agent(self, made: ProposedPlan) -> tuple[str, ...]:
         """Return why no agent could execute the todos."""
-        from coordination.runs.submission.order import refuse_unfit_agents
+        from coordination.runs.submission.agents import refuse_unfit_agents
 
         try:
-            refuse_unfit_agents(made.todos, self._access.settings)
+            refuse_unfit_agents(made.todos, self._access.settings, made.plan)
         except PlanRefused as refused:
             return (f"{refused.message}; {refused.hint}",)
         return ()
