@@ -167,6 +167,7 @@ DESCRIPTIONS = {
     "AgentAction.budget": "Limits of what it may use: {usd, tokens, turns}.",
     "AgentAction.paths": "Paths and globs that it may change, with ! those that it may not (default: all).",
     "AgentAction.reads": "Other repositories that it sees, read-only.",
+    "AgentAction.read_only": "Fail if it changes a file; commit nothing.",
     "Budget.turns": "Steps of its program: requests to its model, or calls of its tools, as it counts them.",
     "Agent.name": "Name by which todos refer to it.",
     "Agent.kind": "Its program: how it is called, and how its output is read.",

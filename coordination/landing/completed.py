@@ -26,6 +26,7 @@ from coordination.errors import UsageError
 from coordination.landing.records import LandOptions
 from coordination.landing.rules import plan_of
 from coordination.models import (
+    AgentAction,
     Ecosystem,
     InWorker,
     ManualAction,
@@ -125,7 +126,7 @@ def may_commit(todo: Todo) -> bool:
     action = todo.action
     if todo.workspace is Workspace.IN_PLACE or isinstance(action, ManualAction | QaAction | InWorker):
         return False
-    return not (isinstance(action, ShellAction) and action.read_only)
+    return not (isinstance(action, ShellAction | AgentAction) and action.read_only)
 
 
 def accepted_todos(

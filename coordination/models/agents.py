@@ -130,3 +130,5 @@ class AgentAction(Record):
     """Paths and globs that it may change, and with `!` those that it may not. Empty: all."""
     reads: tuple[RepoName, ...] = ()
     """Other repositories that it sees, read-only, at the tip of the change set, else at their base branch."""
+    read_only: Annotated[bool, Field(strict=True)] = False
+    """It may change no file: its result is what it writes to COORD_OUTPUT. Nothing is committed."""

@@ -617,3 +617,34 @@ def test_records_that_lie_about_cached_tokens_lower_no_cost(agents: Agents, tmp_
 
     assert done.error.startswith("budget: ")
     assert len(agents.starts) == 1
+
+
+ANSWERS = "echo '{\"todos\": []}' > $COORD_OUTPUT"
+
+
+def test_an_agent_that_may_only_read_answers_and_commits_nothing(agents: Agents):
+    done = agents.play(step(ANSWERS), read_only=True)
+
+    assert (done.kind, done.output) == (SUCCEEDED, '{"todos":[]}'), agents.log
+    assert done.tip == done.began
+    assert "is committed for you" not in agents.starts[0]["prompt"]
+
+
+def test_an_agent_that_may_only_read_is_told_to_take_a_change_back(agents: Agents):
+    done = agents.play(step(f"{TWO}; {ANSWERS}"), step(f"git checkout -q . ; {ANSWERS}"), read_only=True)
+
+    assert done.kind is SUCCEEDED, agents.log
+    assert "You may change no file." in agents.starts[1]["prompt"]
+    assert done.tip == done.began
+
+
+COMMIT = "git add -A; git -c user.name=a -c user.email=a@x commit -qm mine"
+
+
+@pytest.mark.parametrize("change", [TWO, "echo x > new", f"{TWO}; {COMMIT}", "rm code"])
+def test_an_agent_that_may_only_read_and_leaves_a_change_fails(agents: Agents, change: str):
+    done = agents.play(step(f"{change}; {ANSWERS}"), read_only=True, rounds=1)
+
+    assert done.kind is FAILED, agents.log
+    assert "`read_only` does not allow" in (done.error or "")
+    assert not done.tip

@@ -349,8 +349,9 @@ class AgentRounds:
         if changed is not None:
             if not changed and not self._has_output and self._program.reports:
                 return Feedback(text=prompt.CHANGED_NOTHING, why="the agent has changed nothing")
-            if found := outside(changed, action.paths):
-                why = f"the agent has changed what `paths` does not allow: {shown(found)}"
+            if found := changed if action.read_only else outside(changed, action.paths):
+                forbids = "`read_only`" if action.read_only else "`paths`"
+                why = f"the agent has changed what {forbids} does not allow: {shown(found)}"
                 return Feedback(text=prompt.after_scope(found, action), why=why)
         for check in (one for one in action.verify or () if isinstance(one, Check)):
             self._note_edited(check, changed or ())

@@ -23,6 +23,11 @@ CHANGED_NOTHING = (
     "You have changed no file and written no COORD_OUTPUT. Do the task; or, if you cannot, say why in a line "
     "that begins with QUESTION: and ask what you need to know."
 )
+COMMITTED = (
+    "Work in the current folder. "
+    "What is left changed there when you end is committed for you. Push nothing, and make no branch."
+)
+READ_ONLY = "Read in the current folder, and change nothing there: your result is that output alone."
 GO_ON = "You were interrupted. Your work is in the folder. Go on with the task:\n\n"
 ANSWERED = "A person has answered your question, as you read below. "
 BEGIN_AGAIN = "You were interrupted, and the folder was set back to its beginning. Do the task again:\n\n"
@@ -96,8 +101,7 @@ def _files(task: Task) -> str:
         f"Write the output for dependents as JSON to {task.output} (COORD_OUTPUT).\n"
         f"{former if task.checkpoint else ''}"
         f"{_secrets(task)}"
-        "Work in the current folder. "
-        "What is left changed there when you end is committed for you. Push nothing, and make no branch."
+        f"{READ_ONLY if task.action.read_only else COMMITTED}"
     )
 
 
@@ -175,9 +179,10 @@ def _files_to_undo(task: Task, compensated: CompensatedTodo) -> str:
 
 def after_scope(paths: Sequence[str], action: AgentAction) -> str:
     """Return the feedback for changes outside of the allowed paths."""
+    allowed = "no file." if action.read_only else f"only these paths:\n{_list(action.paths)}"
     return (
-        "These changes are outside of the paths that you may change. Take them back:\n"
-        f"{_list(map(line, paths[:50]))}\n\nYou may change:\n{_list(action.paths)}"
+        f"You have changed what you may not change. Take this back:\n{_list(map(line, paths[:50]))}\n\n"
+        f"You may change {allowed}"
     )
 
 
