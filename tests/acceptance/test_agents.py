@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 import pytest
+import yaml
 
 from tests.testbed import PLAN, Testbed, git
 from tests.waiting import until
@@ -185,3 +186,57 @@ def test_an_answer_needs_a_question(agents: Testbed):
     assert "rejected by" in str(agents.todo("T")["error"])
     assert agents.coord("answer", "T", "two").code != 0
     assert agents.ledger == ["new"]
+
+
+def test_what_a_killed_worker_had_used_is_counted_once(agents: Testbed):
+    body = """
+        usage = {"input_tokens": 500, "output_tokens": 7}
+        said = {"id": "m", "role": "assistant", "model": "m", "content": [], "usage": usage}
+        print(json.dumps({"type": "assistant", "message": said}), flush=True)
+        wait_for("go")
+        open("code", "w").write("two")
+        say(usage=usage)
+    """
+    order(agents, body)
+    agents.ok("sweep", PLAN, "--detach")
+    until(lambda: (agents.todo("T")["usage"] or {}).get("input") == 500)
+    assert agents.todo("T")["state"] == "running"
+
+    agents.kill("worker")
+    (agents.folder / "ledger.go").touch()
+    agents.up()
+    until(lambda: agents.run()["status"] == "succeeded")
+
+    used = agents.todo("T")["usage"]
+    assert (used["rounds"], used["turns"], used["input"], used["output"]) == (2, 2, 1000, 14)
+    (costs,) = agents.ok("costs", "--by", "agent", "--json").json
+    assert costs == {"name": "a", "used": used}
+
+
+def test_a_round_beyond_the_budget_of_the_plan_is_ended_and_goes_on_after_an_approval(agents: Testbed):
+    body = """
+        open("code", "a").write("one\\n" if number == 1 else "two\\n")
+        usage = {"input_tokens": 500, "output_tokens": 7}
+        said = {"id": "m", "role": "assistant", "model": "m", "content": [], "usage": usage}
+        print(json.dumps({"type": "assistant", "message": said}), flush=True)
+        while number == 1:
+            time.sleep(0.05)
+            print(json.dumps({"type": "user", "message": {"content": []}}), flush=True)
+        say()
+    """
+    order(agents, body)
+    document = yaml.safe_load(agents.file.read_text())
+    document["coordination"]["plans"][0]["budget"] = {"tokens": 300}
+    agents.file.write_text(yaml.safe_dump(document, sort_keys=False))
+    agents.ok("sweep", PLAN, "--detach")
+    until(lambda: "coord approve T" in str(agents.todo("T")["waits_for"]))
+
+    waits = agents.todo("T")
+    assert (waits["wait_reason"], waits["state"], waits["attempt"]) == ("budget", "parked", 1)
+    assert "507 of 300 tokens" in waits["waits_for"]
+    assert "the budget of" in agents.ok("status").out
+    agents.ok("approve", "T")
+    until(lambda: agents.run()["status"] == "succeeded")
+    first, second = agents.ledger
+    assert (first, second == "new") == ("new", False)
+    assert git(agents.folder / "r1", "show", f"coord/{PLAN}:code") == "one\ntwo"
