@@ -523,6 +523,13 @@ INDEX: Mapping[str, Indexed] = {
         "pr.create",
         "pr.create",
     ),
+    "pr.fix": Indexed(
+        "coordination.api.requests:PullRequests",
+        "Let agents repair the pull requests of a plan",
+        "sweep",
+        "pr.fix",
+        "pr.fix",
+    ),
     "pr.list": Indexed(
         "coordination.api.requests:PullRequests", "List the pull requests of plans", "read", "", "pr.list"
     ),

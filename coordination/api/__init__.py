@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         RequestResult,
         RequestView,
     )
+    from coordination.changes.requests.repair import RepairAction, RepairResult
     from coordination.changes.resolve import ConflictState, Resolution
     from coordination.changes.view import ChangeView, ToLand
     from coordination.charts.svg import MADE_BY
@@ -196,6 +197,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
         "Side",
     ),
     "changes.requests.records": ("RequestAction", "RequestOptions", "RequestResult", "RequestView"),
+    "changes.requests.repair": ("RepairAction", "RepairResult"),
     "changes.resolve": ("ConflictState", "Resolution"),
     "changes.view": ("ChangeView", "ToLand"),
     "charts.svg": ("MADE_BY",),

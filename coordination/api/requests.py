@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from coordination.api.changes import naming_unrecorded, refuse_unrecorded
 from coordination.api.parameters import DryRun, PlanId, PlanOfChangeSet
+from coordination.api.planning import Sweep, SweepOptions
+from coordination.api.runs import Runs
 from coordination.changes.issues.rules import (
     Home,
     IssueAction,
@@ -24,23 +27,67 @@ from coordination.changes.requests.create import RequestMaker, previewed
 from coordination.changes.requests.existing import close_request, read_requests, with_requests
 from coordination.changes.requests.proposal import PlannedRequests, decide_requests
 from coordination.changes.requests.records import RequestOptions, RequestResult, RequestView
+from coordination.changes.requests.repair import (
+    Lacks,
+    RepairAction,
+    RepairResult,
+    answer,
+    find_lacks,
+    prompt_of,
+)
 from coordination.declared import Confirm, Effect, Option, agreed, operation
 from coordination.environment import actor
-from coordination.errors import Conflict, CoordinationError, LockTimeout, NotAllowed, NotFound, PlanRefused
+from coordination.errors import (
+    Conflict,
+    CoordinationError,
+    ExitCode,
+    LockTimeout,
+    NotAllowed,
+    NotFound,
+    PlanRefused,
+)
 from coordination.forges.models import RequestState
 from coordination.locks.request import ISSUES
+from coordination.planner.generated import repair_graph
+from coordination.planner.selection import find_plan
 from coordination.runs.attempt_store import LONGEST_TITLE
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets
+from coordination.runs.records import TodoState
+from coordination.runs.submission.order import refuse_impossible
 from coordination.runs.views.costs import agents_of
 from coordination.text import counted
 from coordination.trust.results import check_set_tip
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
-    from coordination.models import Repo
+    from coordination.api.run import Run
+    from coordination.models import Ecosystem, Repo
+    from coordination.planner.graph import PlanGraph
     from coordination.runs.change_sets.records import RepoChange, RequestRef
     from coordination.runs.connection import Connection
+    from coordination.runs.views.records import RunView, TodoView
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedFix:
+    """What the pull requests of a plan lack, and the run that would repair it."""
+
+    plan: str
+    lacks: tuple[Lacks, ...]
+    prompts: Mapping[str, str]
+    """Repository → the prompt of its agent; without those where nothing is to be repaired."""
+    records: Ecosystem | None
+    graph: PlanGraph | None
+    """None where no repository has a prompt."""
+
+    @property
+    def results(self) -> tuple[RepairResult, ...]:
+        """Return the results without a repair."""
+        return tuple(
+            one.result(self.plan, RepairAction.WOULD_REPAIR if one.is_reparable else RepairAction.NOTHING)
+            for one in self.lacks
+        )
 
 
 class PullRequests:
@@ -100,6 +147,111 @@ class PullRequests:
         data = {**vars(options), "requests": [one.url for one in done if one.url]}
         self._access.announce("pr.create", plan, repos=names, data=data)
         return done
+
+    @operation("pr.fix", Effect.EXECUTES, right="sweep", event=True, tool=False)
+    def fix(
+        self,
+        plan: PlanOfChangeSet,
+        repos: Annotated[
+            tuple[str, ...],
+            Option(
+                "Repositories (default: all whose changes have not landed).",
+                metavar="[REPO…]",
+                completes="repo_names",
+            ),
+        ] = (),
+        *,
+        dry_run: DryRun = False,
+    ) -> tuple[RepairResult, ...]:
+        """Let agents repair the pull requests of a plan.
+
+        A request is repaired for its failed required checks, and for unresolved threads of reviewers who may
+        push. In each such repository an agent goes on with the branch of the change set, with the agent,
+        checks and paths of the todos that made the work, and in their session where its program can. It gets
+        the ends of the logs and the remarks as data. Then the branch is pushed, each thread gets the answer
+        `done in COMMIT`, and the reviewers are asked again. Whether a thread is resolved is left to people.
+        Remarks of others start nothing, and a head that coord did not make is refused.
+
+        `dry_run`: only look. It returns once the run has ended, with a result for each repository.
+
+        Raises NotFound, Conflict, PlanRefused, Blocked, NotAllowed and ForgeError, always before anything was
+        changed; later failures are in the results.
+        """
+        found = self.prepare_fix(plan, repos, dry_run=dry_run)
+        if dry_run or not found.prompts:
+            return found.results
+        run = self.start_fix(found)
+        return self.conclude_fix(found, run, run.wait())
+
+    def prepare_fix(self, plan: str, repos: Sequence[str] = (), *, dry_run: bool = False) -> PreparedFix:
+        """Return what the requests of a plan lack, and the run that would repair it. Raises as `fix` does."""
+        document, host = self._access.manager.document, self._access.settings.this_host
+        places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
+        found = find_plan(document.ecosystem, plan)
+        with self._opened() as (connection, access):
+            planned = decide_requests(
+                *(document.ecosystem, ChangeSets(connection.store).read(plan), plan, repos, places, host),
+                branch_prefix=access.branch_prefix,
+            )
+            if not dry_run:
+                self._access.authority.check("pr.fix", [one.repo.name for one in planned.repos])
+            self._refuse_unsigned(connection, planned)
+            lacks = find_lacks(planned, access)
+        names = {one.item.repo.name: prompt_of(planned, one) for one in lacks if one.is_reparable}
+        made = planned.change_set.todos
+        records, graph = repair_graph(document.ecosystem, found, names, made) if names else (None, None)
+        return PreparedFix(plan=plan, lacks=lacks, prompts=names, records=records, graph=graph)
+
+    def start_fix(self, found: PreparedFix) -> Run:
+        """Start the run that repairs. Raises NotAllowed; Conflict; PlanRefused without a configured agent."""
+        self._access.authority.check("pr.fix", found.prompts)
+        assert found.graph is not None
+        refuse_impossible(found.graph, None, self._access.settings)
+        runs = Runs(self._access)
+        sweep = Sweep(graph=found.graph, options=SweepOptions(), records=found.records)
+        run = runs.start(runs.make_ready(sweep))
+        data = {"requests": [one.request.url for one in found.lacks if one.is_reparable], "run": run.id}
+        self._access.announce("pr.fix", found.plan, run=run.id, repos=sorted(found.prompts), data=data)
+        return run
+
+    def conclude_fix(self, found: PreparedFix, run: Run, view: RunView) -> tuple[RepairResult, ...]:
+        """Push what an ended run has repaired, and answer the reviewers; return a result for each repository.
+
+        Raises as `create` does: the repairs are in the change set then.
+        """
+        self._access.authority.check("pr.fix", found.prompts)
+        todos = {todo.repo: todo for todo in view.todos}
+        done = tuple(name for name in found.prompts if todos[name].state is TodoState.SUCCEEDED)
+        made = self.create(found.plan, RequestOptions(repos=done)) if done else ()
+        pushed = {one.repo: one for one in made}
+        with self._opened() as (_, access):
+            return tuple(
+                self._concluded(found.plan, one, run.id, todo, pushed.get(todo.repo), access)
+                if (todo := todos.get(one.item.repo.name))
+                else one.result(found.plan, RepairAction.NOTHING)
+                for one in found.lacks
+            )
+
+    @staticmethod
+    def _concluded(
+        plan: str, lacks: Lacks, run: str, todo: TodoView, pushed: RequestResult | None, access: ForgeAccess
+    ) -> RepairResult:
+        if pushed is None:
+            why = f"{todo.error or f'its repair is {todo.state}'}\nsee its log: coord logs {run} {todo.id}"
+            return lacks.result(plan, RepairAction.FAILED, run=run, error=why, code=ExitCode.FAILED)
+        if pushed.error:
+            return lacks.result(
+                plan, RepairAction.FAILED, run=run, error=pushed.error, code=pushed.code, head=pushed.head
+            )
+        forge = access.forge(lacks.item.repo.name, lacks.item.address)
+        warnings = (lacks.note, pushed.warning, answer(lacks, forge, pushed.head))
+        return lacks.result(
+            plan,
+            RepairAction.REPAIRED,
+            run=run,
+            head=pushed.head,
+            warning="; ".join(filter(None, warnings)),
+        )
 
     @operation("pr.list", Effect.LOOKS_OUTSIDE)
     def list(

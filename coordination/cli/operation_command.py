@@ -126,6 +126,7 @@ HAND_MADE: Mapping[str, str] = {
     "plan.adopt": "landing.changes:adopt",
     "plan.resolve": "landing.changes:resolve",
     "plan.land": "landing.land:land",
+    "pr.fix": "landing.requests:fix",
     "plan.revert": "landing.land:revert",
     "qa.run": "landing.checks:run",
     "qa.ci": "landing.checks:ci",

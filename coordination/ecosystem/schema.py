@@ -166,6 +166,7 @@ DESCRIPTIONS = {
     "AgentAction.rounds": "Most starts of its program within an attempt.",
     "AgentAction.budget": "Limits of what it may use: {usd, tokens, turns}.",
     "AgentAction.paths": "Paths and globs that it may change, with ! those that it may not (default: all).",
+    "AgentAction.continues": "Todo of the same plan and repository in whose session it goes on.",
     "AgentAction.reads": "Other repositories that it sees, read-only.",
     "AgentAction.read_only": "Fail if it changes a file; commit nothing.",
     "Budget.turns": "Steps of its program: requests to its model, or calls of its tools, as it counts them.",

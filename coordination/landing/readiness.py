@@ -132,6 +132,11 @@ def approvals_of(seen: ObservedRequest) -> tuple[str, ...]:
     )
 
 
+def red_of(seen: ObservedRequest) -> tuple[str, ...]:
+    """Return the required checks that have failed."""
+    return tuple(name for name, state in _not_green(seen, ()).items() if state is CheckState.FAILURE)
+
+
 def _missing(seen: ObservedRequest, required: Requirements) -> Iterator[Missing]:
     request = seen.request
     if not request.is_open:

@@ -12,6 +12,7 @@ from coordination.models.values import (
     Amount,
     Command,
     Count,
+    Id,
     Record,
     RepoName,
     Text,
@@ -128,6 +129,10 @@ class AgentAction(Record):
     budget: Budget = Budget()
     paths: tuple[PathPattern, ...] = ()
     """Paths and globs that it may change, and with `!` those that it may not. Empty: all."""
+    continues: Id | None = None
+    """The todo of the same plan and repository in whose session it goes on, if there is one, and its agent is
+    the same.
+    """
     reads: tuple[RepoName, ...] = ()
     """Other repositories that it sees, read-only, at the tip of the change set, else at their base branch."""
     read_only: Annotated[bool, Field(strict=True)] = False

@@ -39,7 +39,7 @@ from coordination.text import listed
 
 ORDER = {kind: rank for rank, kind in enumerate(CheckKind)}
 ALL_KINDS = tuple(CheckKind)
-QA, BEFORE, CRITERION = "qa", "qa.before", "accept"
+QA, BEFORE, CRITERION, REPAIR = "qa", "qa.before", "accept", "repair"
 STATE_COMMIT = ShellAction(type="shell", run="true", read_only=True)
 """Succeeds at once; its result states the commit."""
 
@@ -125,6 +125,11 @@ def checks_of_plan(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) 
     return generated
 
 
+def repair_todo(plan: str, repo: str) -> str:
+    """Return the id of the todo that repairs the work of a plan in a repository."""
+    return generated_id(f"{plan}.{REPAIR}.{repo}")
+
+
 def taken_names(ecosystem: Ecosystem, checks: Mapping[str, Todo]) -> list[str]:
     """Return a sentence for each todo of the file, of any plan, with the name of one of these checks: it
     would stand for the check, which would not run.
@@ -142,9 +147,15 @@ def is_check(plan: str, todo: str) -> bool:
     return todo.startswith(f"{plan}.{QA}.") or f".{CRITERION}." in todo
 
 
+def is_repair(todo: str) -> bool:
+    """Return whether a todo has the name of a repair, which coord generates: its records lack other todos."""
+    return f".{REPAIR}." in todo
+
+
 def wrong_agents(ecosystem: Ecosystem, todos: Iterable[Todo]) -> Iterator[str]:
     """Yield a sentence, with its remedy, for each field of an agent that its repository does not allow."""
     names = {repo.name for repo in ecosystem.repos}
+    repo_of = {todo.id: todo.repo for todo in ecosystem.coordination.todos}
     for todo in todos:
         action = todo.action
         if not isinstance(action, AgentAction):
@@ -154,6 +165,9 @@ def wrong_agents(ecosystem: Ecosystem, todos: Iterable[Todo]) -> Iterator[str]:
                 f"{todo.id}: verify names {name}, which is no check of {todo.repo}: add it to its qa, or "
                 f"write a command as a list: [[{name}]]"
             )
+        goes_on = action.continues is not None and not is_repair(todo.id)
+        if goes_on and repo_of.get(action.continues or "") != todo.repo:
+            yield f"{todo.id}: continues names {action.continues}, which is no todo of {todo.repo}: remove it"
         for name in action.reads:
             if name == todo.repo:
                 yield f"{todo.id}: reads names {name}, where it works: remove it"

@@ -1,18 +1,20 @@
-"""Plans and todos that coord makes and no file has: of landings, checks and `coord exec`."""
+"""Plans and todos that coord makes and no file has: of landings, checks, repairs and `coord exec`."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from coordination.errors import UsageError
 from coordination.models import (
+    AgentAction,
     Coordination,
     Ecosystem,
     LandRules,
     OnFailure,
     Plan,
+    PlanBudget,
     PlanStatus,
     Repo,
     Retry,
@@ -20,8 +22,10 @@ from coordination.models import (
     Strategy,
     Todo,
     Workspace,
+    criteria_in_words,
     generated_id,
 )
+from coordination.planner.checks import repair_todo
 from coordination.planner.graph import PlanGraph, build
 from coordination.text import is_utf8
 
@@ -36,9 +40,10 @@ def generated_plan(
     on_failure: OnFailure,
     two_persons: bool = False,
     land: LandRules | None = None,
+    budget: PlanBudget | None = None,
 ) -> tuple[Ecosystem, PlanGraph]:
-    """Return the records and the graph of a run of only these todos. `plan_id` has a colon, which no id in a
-    file may have.
+    """Return the records and the graph of a run of only these todos. `plan_id`: that of the plan whose change
+    set they write, else one with a colon, which no id in a file may have.
     """
     plan = Plan(
         id="generated",
@@ -49,6 +54,7 @@ def generated_plan(
         on_failure=on_failure,
         two_persons=two_persons,
         land=land,
+        budget=budget,
     ).model_copy(update={"id": plan_id})
     # not validated again: only coord makes plans and todos like these
     coordination = Coordination(id=ecosystem.coordination.id).model_copy(
@@ -110,3 +116,66 @@ def command_graph(
     names = tuple(repo.name for repo in repos)
     title, on_failure = f"{EXEC}: {shown}", OnFailure.CONTINUE
     return generated_plan(ecosystem, f"{EXEC}:{name}", title, todos, repos=names, on_failure=on_failure)
+
+
+def repair_graph(
+    ecosystem: Ecosystem, plan: Plan, prompts: Mapping[str, str], made: Collection[str]
+) -> tuple[Ecosystem, PlanGraph]:
+    """Return the records and the graph of a run in which agents repair the change set of a plan. `prompts`:
+    repository → what is to be repaired; `made`: the todos whose work is in the change set.
+    """
+    repos = {repo.name: repo for repo in ecosystem.repos}
+    todos = []
+    for name, prompt in prompts.items():
+        before = [
+            todo.working_in(repos[name])
+            for todo in ecosystem.todos_of(plan)
+            if todo.repo == name and todo.id in made
+        ]
+        todos.append(_repair_of(plan.id, repos[name], before, prompt))
+    return generated_plan(
+        ecosystem,
+        plan.id,
+        plan.title,
+        todos,
+        repos=tuple(prompts),
+        on_failure=OnFailure.CONTINUE,
+        two_persons=plan.two_persons,
+        land=plan.land,
+        budget=plan.budget,
+    )
+
+
+def _repair_of(plan: str, repo: Repo, before: Sequence[Todo], prompt: str) -> Todo:
+    """Return a todo with the agent, checks and paths of the agents' todos before it, and none of their
+    secrets: what it reads was written by others.
+    """
+    agents = [(todo, todo.action) for todo in before if isinstance(todo.action, AgentAction)]
+    actions = [action for _, action in agents]
+    action = AgentAction(type="agent", prompt=prompt)
+    todo = Todo(id=repair_todo(plan, repo.name), task=f"repair {repo.name}", repo=repo.name)
+    if agents:
+        last, its_action = agents[-1]
+        action = its_action.model_copy(
+            update={
+                "prompt": prompt,
+                "verify": tuple(dict.fromkeys(check for one in actions for check in one.verify or ())),
+                "rounds": max(one.rounds for one in actions),
+                "paths": _allowed([one.paths for one in actions]),
+                "reads": tuple(dict.fromkeys(name for one in actions for name in one.reads)),
+                "continues": last.id,
+            }
+        )
+        kept = ("env", "timeout", "retry", "resources", "sandbox")
+        todo = todo.model_copy(update={name: getattr(last, name) for name in kept})
+    judged = tuple(text for _, text in criteria_in_words(before))
+    own = {"action": action, "workspace": Workspace.WORKTREE, "acceptance_criteria": judged}
+    return todo.model_copy(update=own).working_in(repo)
+
+
+def _allowed(paths: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Return the paths that one of several todos may change, without those that one of them may not."""
+    refused = [path for some in paths for path in some if path.startswith("!")]
+    allowed = [[path for path in some if not path.startswith("!")] for some in paths]
+    named = [path for some in allowed for path in some] if all(allowed) else []
+    return tuple(dict.fromkeys((*named, *refused)))

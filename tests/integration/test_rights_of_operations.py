@@ -24,6 +24,7 @@ from coordination.api.fields import (
     PlanFields,
     TodoFields,
 )
+from coordination.api.requests import PreparedFix
 from coordination.api.texts import PARTS, owner_of
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
@@ -72,7 +73,7 @@ READS = {
     "memory": "close completed_by_hand get_coordination_trends learned search_coordination_history "
     "store_dependency_event store_issue_event store_plan_event store_todo_event",
     "planner": "forecast_graph preview progress with_durations with_finished",
-    "pr": "refs",
+    "pr": "prepare_fix refs",
     "proposals": "read",
     "run": "branches commands_to_pull document events follow gantt lands_by_requests last_event log_tail "
     "maintain max_parallel picture prepare_retry progress redis_is_full restore_preview "
@@ -95,6 +96,8 @@ STEPS = {
     "commands.start": "execute",
     "landings.make_ready": "land",
     "landings.start": "land",
+    "pr.conclude_fix": "pr.fix",
+    "pr.start_fix": "pr.fix",
     "run.begin_accept": "accept",
     "run.begin_restore": "restore",
     "run.begin_rollback": "rollback",
@@ -185,6 +188,9 @@ FILE = {
         "services": [{"name": "s", "repo": "api", "command": "sleep 1"}],
     },
 }  # fmt: skip
+
+
+FIX = PreparedFix(plan="PLAN-002", lacks=(), prompts={"api": "Repair it."}, records=None, graph=None)
 
 
 class Place:
@@ -363,6 +369,9 @@ class Place:
             "landings.start": lambda: landings.start(self.landing),
             "landings.revert": lambda: landings.revert("PLAN-003"),
             "pr.create": lambda: coord.pr.create("PLAN-002", RequestOptions(repos=("api",))),
+            "pr.fix": lambda: coord.pr.fix("PLAN-002", ("api",)),
+            "pr.start_fix": lambda: coord.pr.start_fix(FIX),
+            "pr.conclude_fix": lambda: coord.pr.conclude_fix(FIX, self.ended, self.ended.view()),
             "pr.close": lambda: coord.pr.close("PLAN-003"),
             "services.start": coord.services.start,
             "services.stop": coord.services.stop,

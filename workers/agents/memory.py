@@ -54,19 +54,36 @@ class Remembered(FrozenModel):
 NOTHING = Remembered()
 
 
+def _read(file: Path) -> Remembered:
+    try:
+        return Remembered.model_validate_json(file.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return NOTHING
+
+
 class AgentMemory:
     """Reads and writes what is remembered of one todo."""
 
     def __init__(self, state: Path, plan: str, repo: str, todo: str) -> None:
         self.folder = below(state, "agents", quote(plan, safe="") or "-", repo)
-        self._file = self.folder / f"{quote(todo, safe='')}.json"
+        self._file = self._file_of(todo)
+
+    def _file_of(self, todo: str) -> Path:
+        return self.folder / f"{quote(todo, safe='')}.json"
 
     def read(self) -> Remembered:
         """Return what is remembered."""
-        try:
-            return Remembered.model_validate_json(self._file.read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return NOTHING
+        return _read(self._file)
+
+    def after(self, todo: str) -> Remembered:
+        """Return what is remembered, with a session that has finished and goes on: its own, else that of the
+        other todo.
+        """
+        own = self.read()
+        if own.session:
+            return own.model_copy(update={"unfinished": True})
+        session = _read(self._file_of(todo)).within("")
+        return session.model_copy(update={"unfinished": True})
 
     def write(self, remembered: Remembered) -> None:
         """Raises WorkspaceUnusable."""

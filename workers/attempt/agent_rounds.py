@@ -130,7 +130,10 @@ class AgentRounds:
         self._around = around
         self._action = action
         self._memory = AgentMemory(around.state, around.plan, task.repo.name, task.todo.id)
-        self._before = self._memory.read()
+        own = self._memory.read()
+        self._continues = action.continues is not None and not own.unfinished
+        """True where it goes on in a session that has finished."""
+        self._before = self._memory.after(action.continues or "") if self._continues else own
         self._remembered = self._before.within(around.grant.run_id)
         self._task = replace(task, folder=self._folder, failure=self._remembered.failure)
         self._first = prompt.prompt_of(self._task)
@@ -167,7 +170,8 @@ class AgentRounds:
         """Execute rounds until the work is accepted, or one ends the attempt otherwise."""
         is_back, self._session = self._restored(), self._resumed()
         answered = prompt.ANSWERED if self._session and self._around.grant.answer else ""
-        before = prompt.GO_ON if is_back else prompt.BEGIN_AGAIN if self._session else ""
+        is_again = bool(self._session) and not self._continues
+        before = prompt.GO_ON if is_back else prompt.BEGIN_AGAIN if is_again else ""
         self._said = answered + before + self._first
         number = 0
         while number < self._rounds:

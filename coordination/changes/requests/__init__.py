@@ -8,6 +8,7 @@
 | `access.py` | the forge of a repository, with token and budget; whether a change set may be proposed |
 | `create.py` | opens and updates the requests of a plan |
 | `before_landing.py` | asks remotes and forges, without a change, what would refuse a landing |
+| `repair.py` | what requests lack that an agent may repair; the answers to their reviewers |
 | `existing.py` | reads requests with their checks and reviews; closes them; adopts one of somebody else |
 
 A request is recorded in its change set (`runs/change_sets/store.py`) as soon as the forge has it. After a

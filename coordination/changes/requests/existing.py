@@ -63,7 +63,7 @@ def _read(
     try:
         forge = access.forge(change.repo, locate(_declared(change.repo, repos)))
         request = forge.get(ref.number)
-        others = request.is_open and _is_of_others(request.head_sha, change, place, access.branch_prefix)
+        others = request.is_open and is_of_others(request.head_sha, change, place, access.branch_prefix)
         facts = {
             "url": request.url,
             "state": request.state,
@@ -86,7 +86,7 @@ def _read(
     return view.model_copy(update=facts)
 
 
-def _is_of_others(head: str, change: RepoChange, place: Path | None, prefix: str) -> bool:
+def is_of_others(head: str, change: RepoChange, place: Path | None, prefix: str) -> bool:
     """Return whether somebody else made the head of a request: neither coord has pushed it, as its record or
     the checkout knows, nor has the change set its commit.
     """

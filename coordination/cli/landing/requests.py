@@ -1,9 +1,11 @@
-"""`pr open`: the pull requests of change sets in the browser."""
+"""`pr open`, `pr fix`: the pull requests of change sets in the browser, and repaired by agents."""
 
 from __future__ import annotations
 
 import sys
 import webbrowser
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
@@ -11,10 +13,22 @@ import click
 from coordination.cli.command import command
 from coordination.cli.completion import change_sets, repo_names
 from coordination.cli.context import CliContext
+from coordination.cli.following.follow import start_and_follow
+from coordination.cli.following.summary import format_work
+from coordination.cli.operation_command import show
+from coordination.cli.screen.output import Form, as_json_option
 from coordination.cli.screen.tables import plain
+from coordination.declared import find
 from coordination.errors import CoordinationError, NotFound, UsageError
+from coordination.operation_index import INDEX
+from coordination.text import counted
+
+if TYPE_CHECKING:
+    from coordination.api import RepairResult, RunView
+    from coordination.api.run import Run
 
 MOST_OPENED = 20
+FIX = "pr.fix"
 
 
 @command()
@@ -38,3 +52,31 @@ def open_pr(call: CliContext, plan: str | None, repo: str | None) -> None:
     started = [webbrowser.open(url) for url in urls]
     if not all(started):
         raise CoordinationError("no browser could be started", "open the addresses above yourself")
+
+
+@as_json_option
+def fix(call: CliContext, values: dict[str, Any], *, as_json: bool) -> int:
+    """Exit code 0: it is repaired, or there is nothing to repair. 3: a repair failed."""
+    requests, dry_run = call.coord.pr, values.pop("dry_run", False)
+    found = requests.prepare_fix(**values, dry_run=dry_run)
+    if dry_run or not found.prompts:
+        return _shown(found.results, as_json=as_json)
+    results: Sequence[RepairResult] = ()
+
+    def start() -> Run:
+        run = requests.start_fix(found)
+        repos = tuple(found.prompts)
+        work = format_work(counted(len(repos), "repair"), repos, call.coord.runs.workplaces(repos))
+        click.echo(f"run {run.id} of {found.plan}: {work}", err=True)
+        return run
+
+    def end(_: CliContext, run: Run, view: RunView, **__: Any) -> None:
+        nonlocal results
+        results = requests.conclude_fix(found, run, view)
+
+    code = start_and_follow(call, start, detach=False, as_json=as_json, ending=end)
+    return _shown(results, as_json=as_json) or code
+
+
+def _shown(results: Sequence[RepairResult], *, as_json: bool) -> int:
+    return show(find(INDEX[FIX].part, FIX), results, Form(as_json=as_json))
