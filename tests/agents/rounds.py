@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.models import Agent, AgentKind
+from coordination.runs.records import AgentUsage
 from workers.agents.judge import Judgement, judge
-from workers.agents.program import Report, Usage
+from workers.agents.program import Report
 from workers.agents.programs import PROGRAMS
 from workers.agents.stream import Item, JsonRecord, Stream
 
@@ -45,7 +46,7 @@ def read(
     exit_code: int | None = 0,
     signal: int | None = None,
     reason: str = "exited",
-    before: Usage = Usage(),  # noqa: B008
+    before: AgentUsage = AgentUsage(),  # noqa: B008
 ) -> Round:
     """Return what is known of a round with this output and this end."""
     program, stream = PROGRAMS[kind], Stream()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from math import ceil
 
 from coordination.models import Agent
+from coordination.runs.records import AgentUsage
 from workers.agents.fields import (
     Record,
     amount,
@@ -14,13 +15,14 @@ from workers.agents.fields import (
     identifier,
     line,
     message,
+    micro_usd,
     moment,
     records,
     status,
     text,
     tool,
 )
-from workers.agents.program import AgentProgram, Invocation, Records, Resume, Start, Usage, words
+from workers.agents.program import AgentProgram, Invocation, Records, Resume, Start, words
 
 _OVER = {"error_max_turns": "turns", "error_max_budget_usd": "usd"}
 _LEAST_USD = 0.0001
@@ -58,7 +60,7 @@ class Claude(AgentProgram):
         # without it root may not go without its questions
         return variables | ({"IS_SANDBOX": "1"} if confined else {})
 
-    def records(self, before: Usage) -> Records:
+    def records(self, before: AgentUsage) -> Records:
         return _Records()
 
 
@@ -112,9 +114,10 @@ class _Records(Records):
         part, said = text(record, "subtype"), text(record, "result")
         # `usage` lacks the last request of a round that its budget ended, `modelUsage` has it
         models = [one for one in fields(record, "modelUsage").values() if isinstance(one, Mapping)]
-        used = sum(map(_tokens_of_model, models), Usage()) if models else _tokens(fields(record, "usage"))
+        counted = map(_tokens_of_model, models) if models else [_tokens(fields(record, "usage"))]
+        cost = micro_usd(record, "total_cost_usd")
         self._set(
-            usage=used + Usage(turns=count(record, "num_turns"), usd=amount(record, "total_cost_usd")),
+            usage=sum(counted, AgentUsage(turns=count(record, "num_turns"), micro_usd=cost)),
             over=_OVER.get(part, ""),
             interrupted=text(record, "terminal_reason").startswith("aborted"),
             retrying="",
@@ -128,9 +131,9 @@ class _Records(Records):
             self._set(done=False, error=said or line("; ".join(listed)) or part or "error")
 
 
-def _tokens(usage: Record, turns: int = 0) -> Usage:
+def _tokens(usage: Record, turns: int = 0) -> AgentUsage:
     cached, written = count(usage, "cache_read_input_tokens"), count(usage, "cache_creation_input_tokens")
-    return Usage(
+    return AgentUsage(
         turns=turns,
         input=count(usage, "input_tokens") + cached + written,
         cached=cached,
@@ -138,10 +141,10 @@ def _tokens(usage: Record, turns: int = 0) -> Usage:
     )
 
 
-def _tokens_of_model(usage: Record) -> Usage:
+def _tokens_of_model(usage: Record) -> AgentUsage:
     cached, written = count(usage, "cacheReadInputTokens"), count(usage, "cacheCreationInputTokens")
     read = count(usage, "inputTokens") + cached + written
-    return Usage(input=read, cached=cached, output=count(usage, "outputTokens"))
+    return AgentUsage(input=read, cached=cached, output=count(usage, "outputTokens"))
 
 
 def _failed(block: Record) -> bool:

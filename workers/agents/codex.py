@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from coordination.models import Agent
+from coordination.runs.records import AgentUsage
 from workers.agents.fields import Record, count, fields, identifier, line, message, records, text
-from workers.agents.program import AgentProgram, Invocation, Records, Resume, Start, Usage, words
+from workers.agents.program import AgentProgram, Invocation, Records, Resume, Start, words
 
 _CALLS = ("command_execution", "file_change", "mcp_tool_call", "web_search")
 _STATUS = re.compile(r"\bstatus:? (\d{3})\b")
@@ -36,12 +37,12 @@ class Codex(AgentProgram):
     def environment(self, agent: Agent, *, confined: bool) -> Mapping[str, str]:
         return {}
 
-    def records(self, before: Usage) -> Records:
+    def records(self, before: AgentUsage) -> Records:
         return _Records(before)
 
 
 class _Records(Records):
-    def __init__(self, before: Usage) -> None:
+    def __init__(self, before: AgentUsage) -> None:
         super().__init__()
         self._before = before
 
@@ -86,11 +87,11 @@ class _Records(Records):
         elif ended and kind == "mcp_tool_call":
             yield line(f"tool {text(item, 'server')} {text(item, 'tool')}")
         if ended and kind in _CALLS:
-            self._spend(Usage(turns=1))
+            self._spend(AgentUsage(turns=1))
 
-    def _used(self, total: Record) -> Usage:
+    def _used(self, total: Record) -> AgentUsage:
         """Return the tokens of this round. `total`: of the whole thread, also before it was resumed."""
-        return Usage(
+        return AgentUsage(
             turns=self._report.usage.turns,
             input=max(count(total, "input_tokens") - self._before.input, 0),
             cached=max(count(total, "cached_input_tokens") - self._before.cached, 0),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from coordination.models import Agent
-from workers.agents.program import AgentProgram, Invocation, Records, Resume, Start, Usage, words
+from coordination.runs.records import AgentUsage
+from workers.agents.program import AgentProgram, Invocation, Records, Resume, Start, words
 
 
 class CommandProgram(AgentProgram):
@@ -19,5 +20,5 @@ class CommandProgram(AgentProgram):
     def environment(self, agent: Agent, *, confined: bool) -> Mapping[str, str]:
         return {}
 
-    def records(self, before: Usage) -> Records:
+    def records(self, before: AgentUsage) -> Records:
         return Records()

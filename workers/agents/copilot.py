@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from coordination.models import Agent
+from coordination.runs.records import AgentUsage
 from workers.agents.fields import Record, count, fields, identifier, line, message, status, text, tool
-from workers.agents.program import AgentProgram, Invocation, Records, Resume, Start, Usage, words
+from workers.agents.program import AgentProgram, Invocation, Records, Resume, Start, words
 
 
 class Copilot(AgentProgram):
@@ -27,7 +28,7 @@ class Copilot(AgentProgram):
     def environment(self, agent: Agent, *, confined: bool) -> Mapping[str, str]:
         return {"COPILOT_AUTO_UPDATE": "false"}
 
-    def records(self, before: Usage) -> Records:
+    def records(self, before: AgentUsage) -> Records:
         return _Records()
 
 
@@ -36,7 +37,7 @@ class _Records(Records):
         kind, data = text(record, "type"), fields(record, "data")
         if kind == "assistant.message":
             self._works()
-            self._spend(Usage(turns=1, output=count(data, "outputTokens")))
+            self._spend(AgentUsage(turns=1, output=count(data, "outputTokens")))
             self._set(model=text(data, "model"), text=text(data, "content") or self._report.text)
             yield from message(text(data, "content"))
         elif kind == "assistant.turn_start":

@@ -54,6 +54,12 @@ def amount(record: Record, *path: str) -> float | None:
     return float(found) if type(found) in (int, float) and 0 <= found <= MOST else None
 
 
+def micro_usd(record: Record, *path: str) -> int | None:
+    """Return an amount of USD in millionths; None if the value is none."""
+    found = amount(record, *path)
+    return None if found is None else min(round(found * 1_000_000), MOST)
+
+
 def moment(record: Record, *path: str) -> datetime | None:
     """Return a moment that is given in seconds since 1970; None if the value is none."""
     seconds = count(record, *path)

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from coordination.models import Agent
+from coordination.runs.records import AgentUsage
 from workers.agents.fields import Record, clean, count, fields, identifier, line, message, text, tool
-from workers.agents.program import AgentProgram, Invocation, Records, Resume, Start, Usage, words
+from workers.agents.program import AgentProgram, Invocation, Records, Resume, Start, words
 
 _RETRY = re.compile(r"Attempt \d+ failed(?: with status (\d{3}))?.*Retrying", re.IGNORECASE)
 
@@ -34,7 +35,7 @@ class Gemini(AgentProgram):
     def environment(self, agent: Agent, *, confined: bool) -> Mapping[str, str]:
         return {"GEMINI_TELEMETRY_ENABLED": "false"}
 
-    def records(self, before: Usage) -> Records:
+    def records(self, before: AgentUsage) -> Records:
         return _Records()
 
 
@@ -56,7 +57,7 @@ class _Records(Records):
             self._set(session=identifier(record, "session_id"), model=text(record, "model"))
         elif kind == "tool_use":
             self._works()
-            self._spend(Usage(turns=1))
+            self._spend(AgentUsage(turns=1))
             yield tool(text(record, "tool_name"), fields(record, "parameters"))
         elif kind == "tool_result" and text(record, "status") == "error":
             yield line(f"failed: {text(record, 'error', 'message') or text(record, 'output')}")
@@ -80,7 +81,7 @@ class _Records(Records):
 
     def _result(self, record: Record) -> None:
         stats = fields(record, "stats")
-        used = Usage(
+        used = AgentUsage(
             turns=max(count(stats, "tool_calls"), self._report.usage.turns),
             input=count(stats, "input_tokens"),
             cached=count(stats, "cached"),

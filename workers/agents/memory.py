@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from coordination.files import below, make_private, replace_file
 from coordination.frozen import FrozenModel
+from coordination.runs.records import AgentUsage
 from workers.process.trouble import describe_os_error
 from workers.workspace.files import remove_tree
 
@@ -39,10 +40,8 @@ class Remembered(FrozenModel):
     """
     pauses: int = 0
     """Pauses since the last round that came to its end."""
-    session_input: int = 0
-    session_cached: int = 0
-    session_output: int = 0
-    """Tokens that the session has used."""
+    session_used: AgentUsage = AgentUsage()
+    """What the session has used."""
 
     def within(self, run: str) -> Remembered:
         """Return what counts in a run: of an earlier one only the session, and whether that had finished."""

@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from coordination.models import Agent
+from coordination.runs.records import AgentUsage
 from workers.agents.fields import (
     Record,
-    amount,
     count,
     fields,
     identifier,
     line,
     message,
+    micro_usd,
     status,
     text,
     tool,
 )
-from workers.agents.program import AgentProgram, Invocation, Records, Resume, Start, Usage, words
+from workers.agents.program import AgentProgram, Invocation, Records, Resume, Start, words
 
 
 class OpenCode(AgentProgram):
@@ -39,7 +40,7 @@ class OpenCode(AgentProgram):
     def environment(self, agent: Agent, *, confined: bool) -> Mapping[str, str]:
         return {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_LSP_DOWNLOAD": "1"}
 
-    def records(self, before: Usage) -> Records:
+    def records(self, before: AgentUsage) -> Records:
         return _Records()
 
 
@@ -69,13 +70,13 @@ class _Records(Records):
             self._set(done=text(part, "reason") == "stop")
 
 
-def _used(part: Record) -> Usage:
+def _used(part: Record) -> AgentUsage:
     tokens = fields(part, "tokens")
     cached, written = count(tokens, "cache", "read"), count(tokens, "cache", "write")
-    return Usage(
+    return AgentUsage(
         turns=1,
         input=count(tokens, "input") + cached + written,
         cached=cached,
         output=count(tokens, "output") + count(tokens, "reasoning"),
-        usd=amount(part, "cost"),
+        micro_usd=micro_usd(part, "cost"),
     )

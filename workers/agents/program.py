@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from coordination.agent_programs import PROGRAM_FACTS
 from coordination.models import Agent, argv_of
+from coordination.runs.records import AgentUsage
 from workers.agents.fields import Record, line
 
 
@@ -20,29 +21,6 @@ class Resume(StrEnum):
     """Only in the folder, by its path, in which the session began."""
     ANYWHERE = "anywhere"
     NEVER = "never"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """Use by one or more rounds."""
-
-    turns: int = 0
-    input: int = 0
-    """Tokens, with those that the provider had in its cache."""
-    cached: int = 0
-    output: int = 0
-    usd: float | None = None
-    """None: the program tells no cost."""
-
-    def __add__(self, other: Usage) -> Usage:
-        costs = [usd for usd in (self.usd, other.usd) if usd is not None]
-        return Usage(
-            turns=self.turns + other.turns,
-            input=self.input + other.input,
-            cached=self.cached + other.cached,
-            output=self.output + other.output,
-            usd=sum(costs) if costs else None,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +40,9 @@ class Start:
 class Invocation:
     argv: tuple[str, ...]
     stdin: bytes = b""
+
+
+NOTHING_USED = AgentUsage()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +68,8 @@ class Report:
     session: str = ""
     model: str = ""
     version: str = ""
-    usage: Usage = Usage()
+    usage: AgentUsage = NOTHING_USED
+    """Without the number of rounds; the cost as far as the program tells it."""
 
 
 class Records:
@@ -119,7 +101,7 @@ class Records:
         """Note that the program works: nothing that it said of its end holds."""
         self._set(done=False, error="", status=None, retrying="")
 
-    def _spend(self, usage: Usage) -> None:
+    def _spend(self, usage: AgentUsage) -> None:
         self._set(usage=self._report.usage + usage)
 
 
@@ -148,5 +130,5 @@ class AgentProgram(Protocol):
     def environment(self, agent: Agent, *, confined: bool) -> Mapping[str, str]:
         """Return variables: no telemetry, no updates, few retries. `confined`: a sandbox is around it."""
 
-    def records(self, before: Usage) -> Records:
+    def records(self, before: AgentUsage) -> Records:
         """Return a reader for a round. `before`: what earlier rounds of the session have used."""

@@ -38,7 +38,7 @@ from coordination.text import shortened
 from workers.agents.fields import MOST, clean
 from workers.agents.judge import Judgement, RoundEnd, judge
 from workers.agents.memory import AgentMemory
-from workers.agents.program import AgentProgram, Records, Report, Resume, Start, Usage
+from workers.agents.program import AgentProgram, Records, Report, Resume, Start
 from workers.agents.programs import PROGRAMS
 from workers.agents.scope import outside, shown
 from workers.agents.stream import Item, JsonRecord, Stream
@@ -259,29 +259,24 @@ class AgentRounds:
 
     def _round(self) -> tuple[Exit, Judgement]:
         program, agent, around, session = self._program, self._agent, self._around, self._session
-        known, budget, spent_before = self._remembered, self._action.budget, self._spent
+        known, budget, spent = self._remembered, self._action.budget, self._spent
         start = Start(
             prompt=self._said,
             session=session,
             new_session=str(uuid.uuid4()),
-            usd_left=None if budget.usd is None else max(0.0, budget.usd - spent_before.usd),
-            turns_left=None if budget.turns is None else max(1, budget.turns - spent_before.turns),
+            usd_left=None if budget.usd is None else max(0.0, budget.usd - spent.usd),
+            turns_left=None if budget.turns is None else max(1, budget.turns - spent.turns),
         )
         invocation = program.invocation(agent, start)
         environment = {**around.environment, **program.environment(agent, confined=self._alias is not None)}
-        if session:
-            spent = Usage(input=known.session_input, cached=known.session_cached, output=known.session_output)
-        else:
-            spent = Usage()
+        session_used = known.session_used if session else AgentUsage()
         self._remember(
             unfinished=True,
             session=session or start.new_session,
             failure="",
-            session_input=spent.input,
-            session_cached=spent.cached,
-            session_output=spent.output,
+            session_used=session_used,
         )
-        records = program.records(spent)
+        records = program.records(session_used)
         with self._raw() as raw:
             stream = Stream()
 
@@ -507,13 +502,10 @@ class AgentRounds:
     # What is used and remembered
 
     def _note_use(self, report: Report) -> None:
-        usage, known = report.usage, self._remembered
+        known = self._remembered
         self._used += self._use_of(report)
         self._remember(
-            session=report.session or known.session,
-            session_input=known.session_input + usage.input,
-            session_cached=known.session_cached + usage.cached,
-            session_output=known.session_output + usage.output,
+            session=report.session or known.session, session_used=known.session_used + report.usage
         )
         self._around.usage.used = self._used
         until_answered(self._around.usage.count)
@@ -524,24 +516,14 @@ class AgentRounds:
         return self._around.grant.used + self._used
 
     def _use_of(self, report: Report) -> AgentUsage:
-        usage, cost = report.usage, self._cost(report.usage)
-        return AgentUsage(
-            rounds=1,
-            turns=usage.turns,
-            input=usage.input,
-            cached=usage.cached,
-            output=usage.output,
-            micro_usd=None if cost is None else min(round(cost * 1_000_000), MOST),
-        )
-
-    def _cost(self, usage: Usage) -> float | None:
-        """Return the cost in USD; None where it is unknown."""
-        prices = self._agent.prices
-        if usage.usd is not None or prices is None:
-            return usage.usd
-        cached = prices.input if prices.cached is None else prices.cached
-        fresh = max(0, usage.input - usage.cached)
-        return (fresh * prices.input + usage.cached * cached + usage.output * prices.output) / 1_000_000
+        """Return the use by a round, with its cost where the program tells it or the prices are known."""
+        used, prices = report.usage, self._agent.prices
+        cost = used.micro_usd
+        if cost is None and prices is not None:
+            cached = prices.input if prices.cached is None else prices.cached
+            fresh = max(0, used.input - used.cached)  # a price for a million tokens is one for millionths
+            cost = round(fresh * prices.input + used.cached * cached + used.output * prices.output)
+        return used.model_copy(update={"rounds": 1, "micro_usd": None if cost is None else min(cost, MOST)})
 
     def _watch_budgets(self, report: Report) -> None:
         """End the program once a budget is used up, unless it has finished."""

@@ -8,9 +8,10 @@ import sys
 import pytest
 
 from coordination.models import AgentKind
+from coordination.runs.records import AgentUsage
 from tests.agents.rounds import preset
 from workers.agents.judge import RETRIES, RoundEnd, judge
-from workers.agents.program import Report, Resume, Start, Usage
+from workers.agents.program import Report, Resume, Start
 from workers.agents.programs import PROGRAMS
 
 ID = "0b64f2a5-6f0e-4b8e-9c53-5d1f2a6f1a11"
@@ -120,5 +121,5 @@ def test_a_stopped_program_is_interrupted_unless_it_did_nothing_but_retry():
 
 
 def test_usage_is_added_and_a_cost_that_is_unknown_stays_so():
-    assert (Usage(turns=1) + Usage(turns=2)).usd is None
-    assert (Usage(usd=0.5) + Usage()).usd == 0.5
+    assert (AgentUsage(turns=1) + AgentUsage(turns=2)).micro_usd is None
+    assert (AgentUsage(micro_usd=500_000) + AgentUsage()).usd == 0.5

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordination.models import AgentKind
+from coordination.runs.records import AgentUsage
 from coordination.terminal import CONTROLS
 from tests.agents.rounds import NAMES, Round, kind_of, read, recording
 from tests.examples import examples
 from workers.agents.fields import LONGEST_LINE
 from workers.agents.judge import RETRIES, RoundEnd
-from workers.agents.program import Usage
 
 End = RoundEnd
 OUTCOMES = {
@@ -79,16 +79,18 @@ def test_the_transcript_shows_what_the_agent_says_and_runs(name: str):
 
 
 def test_usage_is_read_from_the_records():
-    assert played("claude-edit").report.usage == Usage(
+    assert played("claude-edit").report.usage == AgentUsage(
         turns=2,
         input=2400,
         cached=400,
         output=100,
-        usd=pytest.approx(0.0127),  # type: ignore[arg-type]
+        micro_usd=12_700,
     )
-    assert played("codex-edit").report.usage == Usage(turns=1, input=2000, cached=400, output=100)
-    assert played("gemini-edit").report.usage == Usage(turns=1, input=3000, cached=600, output=150)
-    assert played("opencode-edit").report.usage == Usage(turns=2, input=2000, output=100, usd=0.0125)
+    assert played("codex-edit").report.usage == AgentUsage(turns=1, input=2000, cached=400, output=100)
+    assert played("gemini-edit").report.usage == AgentUsage(turns=1, input=3000, cached=600, output=150)
+    assert played("opencode-edit").report.usage == AgentUsage(
+        turns=2, input=2000, output=100, micro_usd=12_500
+    )
     assert played("copilot-edit").report.usage.turns == 2
 
 
@@ -100,7 +102,7 @@ def test_the_cost_of_a_round_that_its_budget_ended_has_its_last_request():
 
 
 def test_codex_counts_the_whole_thread_and_a_round_only_itself():
-    total = Usage()
+    total = AgentUsage()
     for name in ("codex-fix", "codex-fix-resumed", "codex-fix-resumed-again"):
         used = read(AgentKind.CODEX, [recording(name)], before=total).report.usage
         assert (used.turns, used.input, used.cached, used.output) == (1, 2000, 400, 100)
