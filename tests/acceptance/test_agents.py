@@ -171,7 +171,9 @@ def test_a_question_waits_for_its_answer_which_goes_into_the_same_session(agents
     assert agents.todo("T")["attempt"] == 1
     used = agents.todo("T")["usage"]
     assert (used["rounds"], used["turns"], used["input"], used["micro_usd"]) == (2, 2, 20, None)
-    assert "used by agents: 2 rounds, 2 turns, 22 tokens\n" in agents.ok("show-run", "last").out
+    shown = agents.ok("show-run", "last").out
+    assert "used by agents: 2 rounds, 2 turns, 22 tokens\n" in shown
+    assert "USED" in shown
 
 
 def test_an_answer_needs_a_question(agents: Testbed):

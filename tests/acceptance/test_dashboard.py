@@ -272,7 +272,11 @@ def test_the_question_of_an_agent_is_shown_as_text_and_answered(own_testbed: Tes
         assert "<script>alert" not in page
         assert tab.do("approve", run=run_of(testbed, PLAN), todo="Q", comment="two").status_code == 303
 
-    until(lambda: testbed.run()["status"] == "succeeded")
+        until(lambda: testbed.run()["status"] == "succeeded")
+        run = run_of(testbed, PLAN)
+        shown = "2 rounds, 0 turns, 0 tokens"
+        assert tab.get("/run", run=run).text.count(shown) == 2, "the sum, and that of the todo"
+        assert shown in tab.get("/todo", run=run, id="Q").text
 
 
 def test_without_redis_a_page_says_how_old_it_is_and_goes_on_when_it_is_back(own_testbed: Testbed):

@@ -372,11 +372,12 @@ def _end(progress: Progress) -> str:
 def print_levels(run: RunView) -> None:
     """Print the todos by level, each level with its state and counts."""
     todos = {todo.id: todo for todo in run.todos}
-    columns = ("todo", "repo", "state", "try", "time", "why")
+    columns = ("todo", "repo", "state", "try", "time", *(["used"] if run.usage else []), "why")
+    empty = ("",) * (len(columns) - 4)
     rows: list[tuple[object, ...]] = []
     for level in levels_of(run):
         counts = ", ".join(f"{n} {state}" for state, n in level.counts.items())
-        rows.append((f"level {level.level}", "", state_cell(level.state), "", "", counts))
+        rows.append((f"level {level.level}", "", state_cell(level.state), *empty, counts))
         rows += [_row(todos[name], columns) for name in level.todos]
     print_table(columns, rows)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import AgentUsage, RunStatus, RunView, TodoState, TodoView, WaitReason, is_landing
+from coordination.api import RunStatus, RunView, TodoState, TodoView, WaitReason, is_landing
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import COLOURS, plain, print_table
 from coordination.cli.times import how_long, with_local_times
@@ -113,9 +113,11 @@ def print_unwritten(run: RunView) -> None:
 
 def print_todos(run: RunView) -> None:
     run = without_repeated_reasons(run)
-    columns = ["todo", "repo", "host", "state", "try", "time", "why"]
+    columns = ["todo", "repo", "host", "state", "try", "time", "used", "why"]
     if not any(elsewhere(todo) for todo in run.todos):
         columns.remove("host")
+    if not run.usage:
+        columns.remove("used")
     if not any(reason(todo) for todo in run.todos):
         columns.remove("why")
     print_table(columns, [[cells[name] for name in columns] for cells in map(cells_of, run.todos)])
@@ -162,8 +164,8 @@ def print_head(run: RunView, *, schedule: bool = False) -> None:
         click.echo(f"the run {spelled(run.timed_out)}")
     elif run.timeout_s is not None and not run.status.ended:
         click.echo(f"timeout: {run.timeout_s:g} s")
-    if used := [todo.usage for todo in run.todos if todo.usage]:
-        click.echo(f"used by agents: {sum(used, AgentUsage()).text}")
+    if run.usage:
+        click.echo(f"used by agents: {run.usage.text}")
     if run.rollback:
         why = short_cause(run.rollback) if is_landing(run.plan_id) else run.rollback
         click.echo(f"rolled back: {spelled(why)}")
@@ -209,6 +211,7 @@ def cells_of(todo: TodoView) -> Mapping[str, object]:
         "state": state_cell(todo.state, state_text(todo)),
         "try": todo.attempt if todo.started_at else "",
         "time": "" if todo.duration_s is None else f"{todo.duration_s:.1f} s",
+        "used": todo.usage.text if todo.usage else "",
         "why": reason(todo),
     }
 

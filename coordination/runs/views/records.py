@@ -288,6 +288,12 @@ class RunView(FrozenModel):
     """Those of a landing in waves; only in a view with the todos."""
     todos: tuple[TodoView, ...]
 
+    @property
+    def usage(self) -> AgentUsage | None:
+        """Return the use of the agents of all its todos; None if none has used anything."""
+        used = [todo.usage for todo in self.todos if todo.usage]
+        return sum(used, AgentUsage()) if used else None
+
     def only(self, states: Collection[TodoState]) -> RunView:
         """Return the view with only the todos in these states; the counts stay."""
         return self.model_copy(update={"todos": tuple(todo for todo in self.todos if todo.state in states)})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from socket import gethostname
 from typing import Any
@@ -15,7 +17,7 @@ from click.testing import CliRunner
 from coordination.cli.app import coord
 from coordination.cli.context import CliContext
 from coordination.cli.following.follow import advice, failures
-from coordination.cli.following.live_progress import age_s, brief, progress_lines
+from coordination.cli.following.live_progress import age_s, brief, print_levels, progress_lines
 from coordination.cli.following.summary import (
     Reminders,
     Wait,
@@ -34,7 +36,7 @@ from coordination.cli.times import how_long
 from coordination.errors import UsageError
 from coordination.landing.preview import LandingPreview, RepoPreview
 from coordination.runs.control.steering import RollbackPreview, refused
-from coordination.runs.records import RunStatus, TodoState, WaitReason
+from coordination.runs.records import AgentUsage, RunStatus, TodoState, WaitReason
 from coordination.runs.views.records import Progress, RunView, TodoView
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -128,6 +130,29 @@ def test_the_summary_says_who_rolled_back_and_why_and_the_former_states(capsys: 
     out = capsys.readouterr().out
     for text in ("run R of P rolled_back by ann: ", "rolled back: B failed: exit code 7", "had succeeded"):
         assert text in out
+
+
+@pytest.mark.parametrize("show", [partial(print_run, as_json=False), print_levels])
+def test_a_run_shows_what_the_agents_of_each_todo_have_used(
+    show: Callable[[RunView], None], capsys: pytest.CaptureFixture[str]
+):
+    used = AgentUsage(rounds=2, turns=14, input=200_000, output=12_000, micro_usd=310_000)
+    agents = [todo("A", TodoState.SUCCEEDED, usage=used), todo("B", TodoState.RUNNING, usage=used)]
+    show(run(RunStatus.RUNNING, *agents, todo("C", TodoState.SUCCEEDED)))
+
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line.split()[0] for line in lines if "2 rounds, 14 turns, 212,000 tokens, 0.31 USD" in line]
+    assert shown == ["A", "B"]
+
+
+def test_a_run_shows_the_sum_of_what_its_agents_have_used(capsys: pytest.CaptureFixture[str]):
+    agents = [todo(name, TodoState.SUCCEEDED, usage=AgentUsage(rounds=1)) for name in "AB"]
+    print_run(run(RunStatus.SUCCEEDED, *agents), as_json=False)
+    print_run(run(RunStatus.SUCCEEDED, todo("C", TodoState.SUCCEEDED)), as_json=False)
+
+    with_agents, without = capsys.readouterr().out.split("run R of P")[1:]
+    assert "used by agents: 2 rounds, 0 turns, 0 tokens\n" in with_agents
+    assert "used" not in without.lower()
 
 
 def preview(*todos: str, helpless: tuple[str, ...] = (), **more: Any) -> RollbackPreview:
