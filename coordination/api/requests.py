@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -48,12 +48,14 @@ from coordination.errors import (
 )
 from coordination.forges.models import RequestState
 from coordination.locks.request import ISSUES
+from coordination.models import AgentAction
+from coordination.planner.checks import repair_todo
 from coordination.planner.generated import repair_graph
 from coordination.planner.selection import find_plan
 from coordination.runs.attempt_store import LONGEST_TITLE
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.runs.records import TodoState
+from coordination.runs.records import TodoSpec, TodoState
 from coordination.runs.submission.order import refuse_impossible
 from coordination.runs.views.costs import agents_of
 from coordination.text import counted
@@ -85,7 +87,10 @@ class PreparedFix:
     def results(self) -> tuple[RepairResult, ...]:
         """Return the results without a repair."""
         return tuple(
-            one.result(self.plan, RepairAction.WOULD_REPAIR if one.is_reparable else RepairAction.NOTHING)
+            one.result(
+                self.plan,
+                RepairAction.WOULD_REPAIR if one.is_reparable or one.is_repaired else RepairAction.NOTHING,
+            )
             for one in self.lacks
         )
 
@@ -178,10 +183,9 @@ class PullRequests:
         changed; later failures are in the results.
         """
         found = self.prepare_fix(plan, repos, dry_run=dry_run)
-        if dry_run or not found.prompts:
+        if dry_run:
             return found.results
-        run = self.start_fix(found)
-        return self.conclude_fix(found, run, run.wait())
+        return self.conclude_fix(found, self.start_fix(found).wait() if found.prompts else None)
 
     def prepare_fix(self, plan: str, repos: Sequence[str] = (), *, dry_run: bool = False) -> PreparedFix:
         """Return what the requests of a plan lack, and the run that would repair it. Raises as `fix` does."""
@@ -196,8 +200,8 @@ class PullRequests:
             if not dry_run:
                 self._access.authority.check("pr.fix", [one.repo.name for one in planned.repos])
             self._refuse_unsigned(connection, planned)
-            lacks = find_lacks(planned, access)
-        names = {one.item.repo.name: prompt_of(planned, one) for one in lacks if one.is_reparable}
+            lacks = find_lacks(planned, access, _told(connection, planned))
+        names = {one.repo: prompt_of(planned, one) for one in lacks if one.is_reparable}
         made = planned.change_set.todos
         records, graph = repair_graph(document.ecosystem, found, names, made) if names else (None, None)
         return PreparedFix(plan=plan, lacks=lacks, prompts=names, records=records, graph=graph)
@@ -214,36 +218,44 @@ class PullRequests:
         self._access.announce("pr.fix", found.plan, run=run.id, repos=sorted(found.prompts), data=data)
         return run
 
-    def conclude_fix(self, found: PreparedFix, run: Run, view: RunView) -> tuple[RepairResult, ...]:
-        """Push what an ended run has repaired, and answer the reviewers; return a result for each repository.
+    def conclude_fix(self, found: PreparedFix, view: RunView | None = None) -> tuple[RepairResult, ...]:
+        """Push what the ended run has repaired, or an earlier one whose command was interrupted, and answer
+        the reviewers; return a result for each repository.
 
         Raises as `create` does: the repairs are in the change set then.
         """
-        self._access.authority.check("pr.fix", found.prompts)
-        todos = {todo.repo: todo for todo in view.todos}
-        done = tuple(name for name in found.prompts if todos[name].state is TodoState.SUCCEEDED)
+        self._access.authority.check("pr.fix", {*found.prompts, *(one.repo for one in found.lacks)})
+        todos = {todo.repo: todo for todo in view.todos} if view else {}
+        succeeded = {name for name, todo in todos.items() if todo.state is TodoState.SUCCEEDED}
+        done = tuple(one.repo for one in found.lacks if one.is_repaired or one.repo in succeeded)
         made = self.create(found.plan, RequestOptions(repos=done)) if done else ()
-        pushed = {one.repo: one for one in made}
+        pushed, run = {one.repo: one for one in made}, view.run_id if view else ""
         with self._opened() as (_, access):
             return tuple(
-                self._concluded(found.plan, one, run.id, todo, pushed.get(todo.repo), access)
-                if (todo := todos.get(one.item.repo.name))
-                else one.result(found.plan, RepairAction.NOTHING)
+                self._concluded(found.plan, one, run, todos.get(one.repo), pushed.get(one.repo), access)
                 for one in found.lacks
             )
 
     @staticmethod
     def _concluded(
-        plan: str, lacks: Lacks, run: str, todo: TodoView, pushed: RequestResult | None, access: ForgeAccess
+        plan: str,
+        lacks: Lacks,
+        run: str,
+        todo: TodoView | None,
+        pushed: RequestResult | None,
+        access: ForgeAccess,
     ) -> RepairResult:
+        if pushed is None and todo is None:
+            return lacks.result(plan, RepairAction.NOTHING)
         if pushed is None:
+            assert todo is not None
             why = f"{todo.error or f'its repair is {todo.state}'}\nsee its log: coord logs {run} {todo.id}"
             return lacks.result(plan, RepairAction.FAILED, run=run, error=why, code=ExitCode.FAILED)
         if pushed.error:
             return lacks.result(
                 plan, RepairAction.FAILED, run=run, error=pushed.error, code=pushed.code, head=pushed.head
             )
-        forge = access.forge(lacks.item.repo.name, lacks.item.address)
+        forge = access.forge(lacks.repo, lacks.item.address)
         warnings = (lacks.note, pushed.warning, answer(lacks, forge, pushed.head))
         return lacks.result(
             plan,
@@ -366,6 +378,20 @@ class PullRequests:
     def _opened(self) -> Iterator[tuple[Connection, ForgeAccess]]:
         with self._access.reached() as connection, opened_forges(connection, self._access.state) as access:
             yield connection, access
+
+
+def _told(connection: Connection, planned: PlannedRequests) -> dict[str, str]:
+    """Return repository → the prompt of the repair that made the tip of the change set, where one did."""
+    found, source = dict[str, str](), planned.change_set.source
+    for change in (one.change for one in planned.repos):
+        todo = repair_todo(planned.plan, change.repo)
+        if source.get(todo) != change.run:
+            continue
+        text = connection.redis.hget(connection.keys.run(change.run).spec, todo)
+        with suppress(ValueError):  # of a run that was forgotten, or is damaged
+            action = TodoSpec.model_validate_json(text or "").todo.action
+            found[change.repo] = (action.prompt or "") if isinstance(action, AgentAction) else ""
+    return found
 
 
 def _note(sets: ChangeSets, plan: str, repo: str, request: RequestRef, kind: str) -> None:

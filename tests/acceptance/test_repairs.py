@@ -13,10 +13,11 @@ import pytest
 from tests.forge.server import TestForge
 from tests.forge_sites import BRANCH, Site, add_credential, hosted
 from tests.testbed import PLAN, Testbed, git
+from tests.waiting import until
 
 PROGRAM = f"""\
 #!{sys.executable}
-import json, os, sys
+import json, os, sys, time
 
 ledger, words = os.environ["LEDGER"], sys.argv
 session = words[words.index("resume"):][-2] if "resume" in words else "s-1"
@@ -28,6 +29,8 @@ for record in ({{"type": "thread.started", "thread_id": session}}, {{"type": "tu
     print(json.dumps(record))
 if not os.path.exists(f"{{ledger}}.lazy"):
     open("code", "a").write(f"{{number}}\\n")
+while os.path.exists(f"{{ledger}}.wait"):
+    time.sleep(0.05)
 print(json.dumps({{"type": "turn.completed", "usage": {{"input_tokens": 9, "output_tokens": 1}}}}))
 """
 """Codex, which adds a line to a file."""
@@ -172,3 +175,46 @@ def test_a_repair_that_fails_pushes_nothing_and_says_why(site: Site):
     assert fix(site, "a")["a"]["action"] == "repaired"
     site.forge.check(site.projects["a"], request.sha, "build", "success")
     assert testbed.ok("pr", "fix", PLAN, "a").code == 0
+
+
+def test_a_repair_whose_command_was_killed_is_pushed_and_answered_by_the_next(site: Site):
+    request, testbed = site.request("a"), site.testbed
+    before = request.sha
+    site.forge.check(site.projects["a"], before, "build", "failure", log="red")
+    site.forge.remark(site.projects["a"], request.number, "code", 1, "Say two.", "ann")
+    (testbed.folder / "ledger.wait").touch()
+    command = testbed.begin("pr", "fix", PLAN, "a")
+    until(lambda: len(testbed.ledger) == 3)
+    command.kill()
+    command.wait()
+    (testbed.folder / "ledger.wait").unlink()
+    until(lambda: testbed.run()["status"] == "succeeded")
+    site.forge.remark(site.projects["a"], request.number, "code", 1, "And three.", "bob")
+    site.forge.remark(site.projects["a"], request.number, "code", 2, "Thanks.", "bob")
+    assert site.request("a").sha == before
+
+    seen = fix(site, "a", "--dry-run")
+    done = fix(site, "a")
+
+    assert seen["a"]["action"] == "would_repair"
+    assert (done["a"]["action"], done["a"]["run"]) == ("repaired", "")
+    assert site.request("a").sha == done["a"]["head"] == site.change("a")["tip"] != before
+    assert len(testbed.ledger) == 3, "no agent works twice"
+    assert [body for _, body in remarks(site, "a")][-1] == "Thanks.", "what it has not seen is not answered"
+
+
+@pytest.mark.parametrize("site", ["gitlab"], indirect=True)
+def test_an_answer_that_the_forge_refused_is_given_by_the_next_command(site: Site):
+    request, testbed = site.request("a"), site.testbed
+    site.forge.remark(site.projects["a"], request.number, "code", 1, "Say two.", "ann")
+    site.forge.fail(403, only="discussions/.*/notes")
+
+    first = fix(site, "a")["a"]
+    assert first["action"] == "repaired"
+    assert "code" in str(first["warning"])
+    assert remarks(site, "a") == [("ann", "Say two.")]
+
+    second = fix(site, "a")["a"]
+    assert second["head"] == first["head"]
+    assert remarks(site, "a")[1:] == [("coord", f"done in {first['head']}")]
+    assert len(testbed.ledger) == 3

@@ -371,7 +371,7 @@ class Place:
             "pr.create": lambda: coord.pr.create("PLAN-002", RequestOptions(repos=("api",))),
             "pr.fix": lambda: coord.pr.fix("PLAN-002", ("api",)),
             "pr.start_fix": lambda: coord.pr.start_fix(FIX),
-            "pr.conclude_fix": lambda: coord.pr.conclude_fix(FIX, self.ended, self.ended.view()),
+            "pr.conclude_fix": lambda: coord.pr.conclude_fix(FIX),
             "pr.close": lambda: coord.pr.close("PLAN-003"),
             "services.start": coord.services.start,
             "services.stop": coord.services.stop,

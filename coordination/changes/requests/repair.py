@@ -6,6 +6,9 @@ conflict with the base branch is left to a person, as for a run.
 
 Only a head that coord has pushed is repaired: an agent does not go on with commits of others that nobody has
 looked at.
+
+A repair that was interrupted between its run and the last answer goes on where it stands: the prompt of the
+run that made the tip says which threads that has repaired.
 """
 
 from __future__ import annotations
@@ -95,19 +98,31 @@ class Lacks:
     logs: Mapping[str, str] = field(default_factory=dict)
     """Name of a red check → the end of its log; without those that cannot be read."""
     threads: tuple[Thread, ...] = ()
+    done: tuple[Thread, ...] = ()
+    """Those of the threads that the tip of the change set has repaired."""
     reviews: tuple[Review, ...] = ()
     may_push: frozenset[str] = frozenset()
     """The reviewers and authors of remarks who may push."""
     note: str = ""
 
     @property
+    def repo(self) -> str:
+        return self.item.repo.name
+
+    @property
     def is_reparable(self) -> bool:
-        return bool(self.red or self.threads)
+        return bool(self.red or len(self.threads) > len(self.done))
+
+    @property
+    def is_repaired(self) -> bool:
+        """Return whether the tip has a repair that was not pushed, or not told."""
+        is_behind = self.request.is_open and self.request.head_sha != self.item.change.tip
+        return not self.is_reparable and (is_behind or bool(self.done))
 
     def result(self, plan: str, action: RepairAction, **more: object) -> RepairResult:
         found = RepairResult(
             plan=plan,
-            repo=self.item.repo.name,
+            repo=self.repo,
             action=action,
             number=self.request.number,
             url=self.request.url,
@@ -119,12 +134,16 @@ class Lacks:
         return found.model_copy(update=more)
 
 
-def find_lacks(planned: PlannedRequests, access: ForgeAccess) -> tuple[Lacks, ...]:
-    """Return what the requests lack, in landing order. Raises the first refusal, as `look_at` does, with the
-    names of the other refused repositories.
+def find_lacks(planned: PlannedRequests, access: ForgeAccess, told: Mapping[str, str]) -> tuple[Lacks, ...]:
+    """Return what the requests lack, in landing order. `told`: repository → the prompt of the repair that
+    made the tip, where one did. Raises the first refusal, as `look_at` does, with the names of the other
+    refused repositories.
     """
     with access.pool() as pool:
-        futures = [(one, pool.submit(look_at, planned.plan, one, access)) for one in planned.repos]
+        futures = [
+            (one, pool.submit(look_at, planned.plan, one, access, told.get(one.repo.name, "")))
+            for one in planned.repos
+        ]
     found, refused = [], dict[str, CoordinationError]()
     for item, future in futures:
         try:
@@ -140,9 +159,9 @@ def find_lacks(planned: PlannedRequests, access: ForgeAccess) -> tuple[Lacks, ..
     return tuple(found)
 
 
-def look_at(plan: str, item: RepoRequest, access: ForgeAccess) -> Lacks:
-    """Return what a request lacks. Raises Conflict where it has none, or where coord did not make its head;
-    ForgeError.
+def look_at(plan: str, item: RepoRequest, access: ForgeAccess, told: str) -> Lacks:
+    """Return what a request lacks. `told`: the prompt of the repair that made the tip. Raises Conflict where
+    it has none, or where coord did not make its head; ForgeError.
     """
     change = item.change
     if change.request is None:
@@ -152,6 +171,11 @@ def look_at(plan: str, item: RepoRequest, access: ForgeAccess) -> Lacks:
     if not request.is_open:
         return Lacks(item=item, request=request, note=f"its request is {request.state}")
     _refuse_foreign(plan, item, request, access.branch_prefix)
+    if request.head_sha != change.tip and not told:
+        raise Conflict(
+            f"{request.url} is at {request.head_sha[:12]}, and the change set is at {change.tip[:12]}",
+            f"bring it up to date: coord pr create {quoted(plan)}",
+        )
     checks, reviews = forge.checks(request.head_sha), forge.reviews(request.number)
     seen = ObservedRequest(
         request=request,
@@ -160,10 +184,14 @@ def look_at(plan: str, item: RepoRequest, access: ForgeAccess) -> Lacks:
         reviews=reviews,
         protection=forge.protection(item.repo.branch),
     )
-    red = _without_whole([one for one in checks if one.name in red_of(seen)])
+    names = red_of(seen) if request.head_sha == change.tip else ()
+    red = _without_whole([one for one in checks if one.name in names])
     logs = {one.name: log for one in red if (log := _log_of(forge, one)) is not None}
     may_push = cache(forge.may_push)
     threads = tuple(_that_count(forge.threads(request), may_push))
+    done = tuple(one for one in threads if told and _thread_text(one) in told)
+    if request.head_sha != change.tip:  # a new thread is about the new head once that is pushed
+        threads = done
     people = {one.author for one in reviews} | {each.author for one in threads for each in one.remarks}
     return Lacks(
         item=item,
@@ -171,6 +199,7 @@ def look_at(plan: str, item: RepoRequest, access: ForgeAccess) -> Lacks:
         red=red,
         logs=logs,
         threads=threads,
+        done=done,
         reviews=reviews,
         may_push=frozenset(one for one in people if one != request.author and may_push(one)),
         note="; ".join(_left(plan, item, request, red, logs)),
@@ -197,12 +226,6 @@ def _refuse_foreign(plan: str, item: RepoRequest, request: PullRequest, prefix: 
         raise Conflict(
             f"{request.url} was adopted with commits of others, and no agent goes on with these",
             f"correct it by hand there; then take its commits into the change set: {adopt}",
-        )
-    if head != change.tip:
-        raise Conflict(
-            f"{request.url} has the head {head[:12]}, and the change set is at {change.tip[:12]}: its checks "
-            "and reviews are of another commit",
-            f"bring it up to date: coord pr create {quoted(plan)}",
         )
 
 

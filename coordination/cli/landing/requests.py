@@ -59,8 +59,10 @@ def fix(call: CliContext, values: dict[str, Any], *, as_json: bool) -> int:
     """Exit code 0: it is repaired, or there is nothing to repair. 3: a repair failed."""
     requests, dry_run = call.coord.pr, values.pop("dry_run", False)
     found = requests.prepare_fix(**values, dry_run=dry_run)
-    if dry_run or not found.prompts:
+    if dry_run:
         return _shown(found.results, as_json=as_json)
+    if not found.prompts:
+        return _shown(requests.conclude_fix(found), as_json=as_json)
     results: Sequence[RepairResult] = ()
 
     def start() -> Run:
@@ -70,9 +72,9 @@ def fix(call: CliContext, values: dict[str, Any], *, as_json: bool) -> int:
         click.echo(f"run {run.id} of {found.plan}: {work}", err=True)
         return run
 
-    def end(_: CliContext, run: Run, view: RunView, **__: Any) -> None:
+    def end(_: CliContext, __: Run, view: RunView, **___: Any) -> None:
         nonlocal results
-        results = requests.conclude_fix(found, run, view)
+        results = requests.conclude_fix(found, view)
 
     code = start_and_follow(call, start, detach=False, as_json=as_json, ending=end)
     return _shown(results, as_json=as_json) or code
