@@ -216,6 +216,14 @@ INDEX: Mapping[str, Indexed] = {
     "template.show": Indexed(
         "coordination.api.generators:Templates", "Show a template of plans", "read", "", "template.show"
     ),
+    "plan.request_proposal": Indexed(
+        "coordination.api.proposals:Proposals",
+        "Let an agent propose a plan",
+        "execute",
+        "execute",
+        "execute",
+        command=False,
+    ),
     "plan.preview_proposal": Indexed(
         "coordination.api.proposals:Proposals",
         "Validate a plan that an agent proposes",

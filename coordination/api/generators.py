@@ -37,6 +37,11 @@ NOTES = "[coord] "
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
+def new_name() -> str:
+    """Return a name that makes the ids of a generated run unique."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(4))
+
+
 class RepoOutput(FrozenModel):
     """The result of the command in one repository."""
 
@@ -114,8 +119,7 @@ class Commands:
         words = [command] if isinstance(command, str) else list(command)
         ecosystem = access.manager.document.ecosystem
         chosen = wanted.select_repos(ecosystem, everywhere=all_repos)
-        name = "".join(secrets.choice(_LETTERS) for _ in range(4))
-        records, graph = command_graph(ecosystem, chosen, command_of(words), name, timeout=timeout)
+        records, graph = command_graph(ecosystem, chosen, command_of(words), new_name(), timeout=timeout)
         options = SweepOptions(max_parallel=jobs)
         return Sweep(graph=graph, options=options, operation="execute", no_change_set=True, records=records)
 

@@ -4,22 +4,49 @@ a person's order.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any
 
+from coordination.api.generators import Commands, new_name
 from coordination.api.parameters import AllRepos, SomeRepos, WithRoles, WithTags
+from coordination.api.planning import Sweep, SweepOptions
+from coordination.api.run import Run
+from coordination.api.runs import Runs
 from coordination.declared import Effect, Option, operation
-from coordination.errors import PlanRefused
-from coordination.planner.proposal import Proposal, proposal_of, read_proposal
+from coordination.errors import Conflict, NotFound, PlanRefused, UsageError
+from coordination.models import reads_of
+from coordination.planner.generated import PROPOSE, proposal_graph
+from coordination.planner.proposal import Proposal, proposal_of, read_proposal, schema
 from coordination.planner.selection import Selectors
+from coordination.runs.records import RunStatus
+from coordination.text import fenced
+from coordination.tracker.brief import brief_of
 from coordination.tracker.records import ProposedPlan
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.runs.views.records import RunView, TodoView
 
 TheProposal = Annotated[
     Proposal | dict[str, Any],
     Option("A title, and todos with key, repo, task, and what else is known of them."),
 ]
+
+TASK = """\
+You are in {repo}; the other repositories are listed below. Change nothing: you only plan.
+
+1. Find out which of these repositories the change affects, and read their code.
+2. Plan nothing twice: see the open plans.
+3. Split the work into todos. An agent executes each in one repository, in one session, and sees nothing but
+   its text: give it all that it needs in task and description, and acceptance criteria in words. Providers
+   come before their consumers: name them in blocked_by, and in reads where an agent must see their code.
+4. Write the plan as one JSON object to COORD_OUTPUT. It must match this JSON Schema; anything else, such as a
+   command, is refused:
+
+{schema}
+"""
+"""The task of the agent that plans."""
 
 
 class Proposals:
@@ -27,6 +54,106 @@ class Proposals:
 
     def __init__(self, access: EcosystemAccess) -> None:
         self._access = access
+
+    def brief(self, change: str, repos: Collection[str] = ()) -> str:
+        """Return the facts that somebody needs to plan a change of these repositories (default: all).
+
+        Raises NotFound.
+        """
+        manager = self._access.manager
+        chosen = [manager.get_repo(name) for name in repos] or manager.ecosystem.repos
+        return brief_of(manager.ecosystem, change, chosen)
+
+    @operation(
+        "plan.request_proposal", Effect.EXECUTES, right="execute", event="execute", command=False, tool=False
+    )
+    def request(
+        self,
+        sentence: Annotated[str, Option("The change, in a person's words.")],
+        *,
+        repos: SomeRepos = (),
+        tags: WithTags = (),
+        roles: WithRoles = (),
+        all_repos: AllRepos = False,
+        agent: Annotated[str | None, Option("The agent (default: that of the settings).")] = None,
+        after: Annotated[str, Option("The run whose proposal was refused, to correct it.")] = "",
+    ) -> Run:
+        """Let an agent propose a plan. It works in the first of the selected repositories (default: all),
+        reads the others, and can change nothing. Nothing is written into the file.
+
+        `after`: an earlier run, whose proposal was refused: the agent is told why, and corrects it. `of_run`
+        returns the proposal when the run has ended.
+
+        Raises UsageError; NotFound where no repository matches; PlanRefused without an agent; Unreachable
+        where a repository has no worker.
+        """
+        wanted = Selectors(repos=repos, tags=tags, roles=roles)
+        commands = Commands(self._access)
+        prepared = self.prepare(sentence, wanted, all_repos=all_repos, agent=agent, after=after)
+        return commands.start(commands.make_ready(prepared))
+
+    def prepare(
+        self,
+        sentence: str,
+        wanted: Selectors,
+        *,
+        all_repos: bool = False,
+        agent: str | None = None,
+        after: str = "",
+    ) -> Sweep:
+        """Return the run that `request` would start."""
+        from coordination.runs.submission.order import refuse_impossible
+
+        if not sentence.strip():
+            raise UsageError("the sentence is empty", 'say what is to change: --from "log lines get a zone"')
+        ecosystem = self._access.manager.document.ecosystem
+        chosen = wanted.select_repos(ecosystem, everywhere=_everywhere(wanted, all_repos))
+        parts = (brief_of(ecosystem, sentence, chosen), _task(chosen[0].name), self._corrected(after))
+        prompt = "\n".join(filter(None, parts))
+        records, graph = proposal_graph(ecosystem, chosen, sentence, prompt, new_name(), agent)
+        refuse_impossible(graph, None, self._access.settings)
+        options = SweepOptions()
+        return Sweep(graph=graph, options=options, operation="execute", no_change_set=True, records=records)
+
+    def of_run(self, run: str) -> tuple[Proposal, tuple[str, ...]]:
+        """Return the proposal of an ended run, and the repositories that it may name.
+
+        Raises NotFound for a run that proposed nothing; UsageError for a proposal that is refused.
+        """
+        view, todo = self._ended(run)
+        with self._access.reached() as connection:
+            spec = connection.reader.spec(view.run_id, todo.id).todo
+        if todo.output is None:
+            why = "the agent has written no proposal to COORD_OUTPUT"
+            raise UsageError(why, f"see its log: coord logs {view.run_id}")
+        return proposal_of(todo.output), (spec.repo, *reads_of(spec))
+
+    def why_refused(self, run: str) -> str:
+        """Return why the proposal of an ended run is refused; empty if it can be applied. Raises NotFound."""
+        try:
+            proposal, repos = self.of_run(run)
+            self.preview(proposal, repos=repos)
+        except (UsageError, PlanRefused, Conflict) as refused:
+            return refused.message
+        return ""
+
+    def _ended(self, run: str) -> tuple[RunView, TodoView]:
+        view = Runs(self._access).get(run).view()
+        if not view.plan_id.startswith(f"{PROPOSE}:") or view.status is not RunStatus.SUCCEEDED:
+            raise NotFound(
+                f"run {view.run_id} of {view.plan_id} is {view.status}, and has no proposal",
+                'let an agent make one: coord plan create --from "…"',
+            )
+        (todo,) = view.todos
+        return view, todo
+
+    def _corrected(self, run: str) -> str:
+        """Return the part of a prompt about the refused proposal of a run; empty without one."""
+        if not run or not (why := self.why_refused(run)):
+            return ""
+        _, todo = self._ended(run)
+        text = json.dumps(todo.output, ensure_ascii=False)
+        return f"This proposal was refused:\n{fenced(text)}\nCorrect it:\n{fenced(why)}\n"
 
     def read(self, text: str) -> Proposal:
         """Return the proposal of a JSON text. Raises UsageError for one that is refused."""
@@ -77,7 +204,7 @@ class Proposals:
         self, proposal: Proposal | dict[str, Any], wanted: Selectors, *, all_repos: bool, write: bool
     ) -> ProposedPlan:
         checked = proposal if isinstance(proposal, Proposal) else proposal_of(proposal)
-        everywhere = all_repos or not (wanted.repos or wanted.tags or wanted.roles)
+        everywhere = _everywhere(wanted, all_repos)
         return self._access.manager.create_proposed(checked, wanted, all_repos=everywhere, write=write)
 
     def _without_agent(self, made: ProposedPlan) -> tuple[str, ...]:
@@ -89,3 +216,12 @@ class Proposals:
         except PlanRefused as refused:
             return (f"{refused.message}; {refused.hint}",)
         return ()
+
+
+def _everywhere(wanted: Selectors, all_repos: bool) -> bool:
+    """Return whether all repositories are selected, which is the default."""
+    return all_repos or not (wanted.repos or wanted.tags or wanted.roles)
+
+
+def _task(repo: str) -> str:
+    return TASK.format(repo=repo, schema=json.dumps(schema()))

@@ -13,7 +13,7 @@ import secrets
 import signal
 import socket
 import ssl
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from itertools import chain
 from types import FrameType
@@ -28,9 +28,7 @@ from pydantic_core import to_json
 
 from coordination.api import (
     BEGINNING,
-    OPEN,
     Address,
-    CoordinationManager,
     Event,
     http_limits,
     presentable_text,
@@ -41,7 +39,6 @@ from coordination.mcp.operation_tool import operation_tools
 from coordination.mcp.selection import EVERY, Selection
 from coordination.mcp.session import Session
 from coordination.mcp.tools import changes, coordination, generators, runs
-from coordination.models import Plan, Repo, presentable_url
 
 PATH = "/mcp"
 MODULES = (generators, runs, changes, coordination)
@@ -210,48 +207,11 @@ def add_prompts(server: FastMCP, session: Session) -> None:
         dependencies.
         """
         with refusals(PromptError):
-            return _brief(
-                session.coord.manager, change, [name.strip() for name in repos.split(",") if name.strip()]
-            )
+            names = [name.strip() for name in repos.split(",") if name.strip()]
+            return f"{session.coord.proposals.brief(change, names)}\n{STEPS}"
 
     prompt = Prompt.from_function(plan_change, title="Plan this change across my repositories")
     server.add_prompt(prompt.model_copy(update={"arguments": ARGUMENTS}))
-
-
-def _brief(manager: CoordinationManager, change: str, names: Collection[str]) -> str:
-    repos = [manager.get_repo(name) for name in names] if names else manager.ecosystem.repos
-    shown = {repo.name for repo in repos}
-    parts = (
-        f"Plan this change across my repositories:\n\n{change}\n",
-        _section("Repositories", (_repo(repo) for repo in repos)),
-        _section("Dependencies (consumer needs provider)", _dependencies(manager, shown)),
-        _section(
-            "Open plans", (_plan(manager, plan) for plan in manager.list_plans() if plan.status in OPEN)
-        ),
-        STEPS,
-    )
-    return "\n".join(parts)
-
-
-def _section(title: str, lines: Iterable[str]) -> str:
-    return f"{title}:\n" + ("\n".join(f"- {line}" for line in lines) or "- none") + "\n"
-
-
-def _repo(repo: Repo) -> str:
-    facts = [repo.role or "", ", ".join(repo.tags), repo.path or presentable_url(repo.url or "")]
-    return ": ".join(filter(None, [repo.name, " | ".join(filter(None, facts))]))
-
-
-def _dependencies(manager: CoordinationManager, shown: Collection[str]) -> Iterable[str]:
-    for found in manager.ecosystem.coordination.dependencies:
-        if {found.consumer, found.provider} & set(shown):
-            version = f" {found.version_constraint}" if found.version_constraint else ""
-            needs = f"{found.consumer} needs {found.provider}{version}"
-            yield f"{found.id}: {needs} ({found.type}, {found.status})"
-
-
-def _plan(manager: CoordinationManager, plan: Plan) -> str:
-    return f"{plan.id} ({plan.status}): {plan.title}; {len(manager.plan_todos(plan.id))} todos"
 
 
 def add_resources(server: FastMCP, session: Session) -> None:

@@ -1,4 +1,4 @@
-"""Plans and todos that coord makes and no file has: of landings, checks, repairs and `coord exec`."""
+"""Plans and todos that coord makes and no file has: of landings, checks, repairs, `coord exec`, proposals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from coordination.models import (
 )
 from coordination.planner.checks import repair_todo
 from coordination.planner.graph import PlanGraph, build
-from coordination.text import is_utf8
+from coordination.text import is_utf8, shortened
 
 
 def generated_plan(
@@ -179,3 +179,35 @@ def _allowed(paths: Sequence[Sequence[str]]) -> tuple[str, ...]:
     allowed = [[path for path in some if not path.startswith("!")] for some in paths]
     named = [path for some in allowed for path in some] if all(allowed) else []
     return tuple(dict.fromkeys((*named, *refused)))
+
+
+PROPOSE = "propose"
+IN_NO_FILE = (f"{EXEC}:", f"{PROPOSE}:")
+"""Beginnings of the plan ids of runs whose todos no file has, and that may be retried."""
+
+
+def proposal_graph(
+    ecosystem: Ecosystem, repos: Sequence[Repo], title: str, prompt: str, name: str, agent: str | None
+) -> tuple[Ecosystem, PlanGraph]:
+    """Return the records and the graph of a run in which an agent proposes a plan for these repositories. It
+    works in the first one, reads the others, and changes nothing. `agent`: None for that of the settings.
+    """
+    place, *others = (repo.name for repo in repos)
+    action = AgentAction(
+        type="agent",
+        prompt=prompt,
+        agent=(agent,) if agent else (),
+        verify=(),
+        reads=tuple(others),
+        read_only=True,
+    )
+    todo = Todo(
+        id=f"{PROPOSE}-{name}",
+        task=shortened(f"propose a plan: {title}", 200),
+        repo=place,
+        action=action,
+        retry=Retry(attempts=1),
+        workspace=Workspace.WORKTREE,
+    )
+    plan = f"{PROPOSE}:{name}"
+    return generated_plan(ecosystem, plan, todo.task, [todo], repos=[place], on_failure=OnFailure.CONTINUE)

@@ -10,6 +10,7 @@
 | `transaction.py` | one operation: validated records, new ids, and the edit that it makes |
 | `mutations.py` `milestones.py` | creating, changing and deleting records; milestones of plans |
 | `completion.py` | whether a plan is complete; refusal of edits that complete an incomplete one |
+| `brief.py` | the facts that somebody needs to plan a change |
 | `proposals.py` | plans that agents propose: created, with warnings and the difference of the file |
 | `templates.py` | plan templates: plans and todos made for many repositories |
 """

@@ -74,7 +74,7 @@ READS = {
     "store_dependency_event store_issue_event store_plan_event store_todo_event",
     "planner": "forecast_graph preview progress with_durations with_finished",
     "pr": "prepare_fix refs",
-    "proposals": "read",
+    "proposals": "brief of_run prepare read why_refused",
     "run": "branches commands_to_pull document events follow gantt lands_by_requests last_event log_tail "
     "maintain max_parallel picture prepare_retry progress redis_is_full restore_preview "
     "signed_view status todo todo_diff todos_in_hand unserved with_signatures workers write_back",
@@ -159,6 +159,7 @@ def test_each_right_is_one_that_roles_know():
 
 EXECUTED = 'touch "$MARK"'
 FILE = {
+    "settings": {"agent_command": "true"},
     "repos": [
         {"name": "api", "path": "api", "url": "https://github.com/acme/api", "qa": "true"},
         {"name": "web", "path": "web"},
@@ -277,6 +278,7 @@ class Place:
             ),
             "manager.create_proposed": lambda: manager.create_proposed(proposal, all_repos=True),
             "proposals.apply": lambda: coord.proposals.apply(proposal),
+            "proposals.request": lambda: coord.proposals.request("x"),
             "manager.check_dependencies_with_memory": manager.check_dependencies_with_memory,
             "manager.close_issue_with_memory": lambda: manager.close_issue_with_memory("ISSUE-001"),
             "manager.complete_todo_with_memory": lambda: manager.complete_todo_with_memory("TODO-003"),

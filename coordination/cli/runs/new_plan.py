@@ -9,19 +9,25 @@ import click
 
 from coordination.api.fields import PlanFields
 from coordination.cli.completion import roles as role_names
+from coordination.cli.completion import run_ids
 from coordination.cli.completion import tags as tag_names
 from coordination.cli.context import CliContext, yes_option
 from coordination.cli.runs.campaign import conclude_generated
-from coordination.cli.runs.proposals import create_from_file
+from coordination.cli.runs.proposals import create_from_file, create_from_run, create_from_sentence
 from coordination.cli.tracker import edits
 from coordination.cli.tracker.edits import create_records, fields_of, values_of
 from coordination.declared import Operation
 from coordination.errors import UsageError
 
-PROPOSED: Mapping[str, Callable[..., int]] = {"--proposal": create_from_file}
+PROPOSED: Mapping[str, Callable[..., int]] = {
+    "--from": create_from_sentence,
+    "--apply": create_from_run,
+    "--proposal": create_from_file,
+}
 """Option whose value is a proposal, or leads to one → the function that shows and writes it."""
 BELONG = {
     "--set": ("given", ("--from-template",)),
+    "--agent": ("agent", ("--from",)),
     "--yes": ("yes", tuple(PROPOSED)),
     **{
         flag: (name, ("--from-template", *PROPOSED))
@@ -35,13 +41,32 @@ BELONG = {
     },
 }
 """Option → its parameter, and the options of which it needs one."""
-NAMES = {"--from-template": "template", "--from-file": "from_file", "--proposal": "proposal"}
+NAMES = {
+    "--from-template": "template",
+    "--from-file": "from_file",
+    "--from": "sentence",
+    "--apply": "apply",
+    "--proposal": "proposal",
+}
 """Option that says what the plan is made of → its parameter."""
 
 
 @click.option("--from-template", "template", metavar="NAME", help="Create plan and todos from a template.")
 @click.option(
     "--set", "given", multiple=True, metavar="PARAMETER=VALUE", help="Set a parameter of the template."
+)
+@click.option(
+    "--from",
+    "sentence",
+    metavar="TEXT",
+    help="Let an agent propose plan and todos for this change, in a person's words.",
+)
+@click.option("--agent", metavar="NAME", help="With --from: the agent (default: that of the settings).")
+@click.option(
+    "--apply",
+    metavar="RUN",
+    shell_complete=run_ids,
+    help="Create plan and todos from the proposal that an agent made in this run.",
 )
 @click.option(
     "--proposal",
@@ -89,8 +114,9 @@ def create_plan(
     With --from-template it gets the todos of the template for each repository of --repos, --tag, --role or
     --all; other options replace fields of the template's plan.
 
-    A proposal orders agents and nothing else. Its todos and the difference of the file are shown, and written
-    after a yes.
+    With --from an agent reads the repositories and proposes a plan; a proposal that is refused is corrected
+    at most twice. A proposal orders agents and nothing else. Its todos and the difference of the file are
+    shown, and written after a yes.
     """
     made_of = _source({**options, "from_file": from_file})
     for flag, (name, needed) in BELONG.items():

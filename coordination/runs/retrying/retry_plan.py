@@ -16,7 +16,7 @@ from functools import cached_property
 from coordination.errors import NotFound, PlanRefused, UsageError
 from coordination.models import Ecosystem, LandRules, Plan, Repo, Todo, TodoStatus, Via
 from coordination.planner.gates import MILESTONE_REPO, repos_of
-from coordination.planner.generated import EXEC
+from coordination.planner.generated import IN_NO_FILE
 from coordination.planner.graph import PlanGraph
 from coordination.planner.hours import assumed_hours
 from coordination.planner.paths import successors
@@ -235,7 +235,7 @@ def plan_retry_of(
     declared |= {todo.id: todo for todo in ecosystem.coordination.todos} if ecosystem else {}
     left = [todo for todo in ended.brief.predecessors if todo not in ended.succeeded or todo in back.todos]
     by_hand = _by_hand(plan, declared, left) - back.todos
-    in_no_file = ended.meta["plan_id"].startswith(f"{EXEC}:")
+    in_no_file = ended.meta["plan_id"].startswith(IN_NO_FILE)
     if ecosystem and not as_it_was and not in_no_file:
         refuse_changed(ended.brief, ecosystem, set(left) - by_hand, f"retry {ended.run_id}")
     again = {

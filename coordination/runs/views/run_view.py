@@ -24,6 +24,7 @@ from coordination.runs.records import (
     Descriptor,
     RunBrief,
     RunStatus,
+    TodoSpec,
     TodoState,
     changes_nothing,
 )
@@ -287,6 +288,11 @@ class RunReader:
             for repo, source in latest.items()
             if repo in changed
         }
+
+    def spec(self, run_id: str, todo: str) -> TodoSpec:
+        """Return a todo as its worker got it. Raises Unreadable."""
+        with readable(run_id):
+            return TodoSpec.model_validate_json(self._redis.hget(self._keys.run(run_id).spec, todo) or "")
 
     def commits_of(self, run_id: str, todo: TodoView) -> tuple[str, str]:
         """Return the commit at which a todo began, and the one that it made; equal where it made none, and
