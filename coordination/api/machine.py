@@ -89,6 +89,13 @@ def create_demo(folder: Path) -> Path:
     return create(folder)
 
 
+def create_demo_of_agents(folder: Path) -> Path:
+    """Create three small git repositories whose work a scripted agent does; return their file."""
+    from coordination.demo.create import create_for_agents
+
+    return create_for_agents(folder)
+
+
 def examine(access: EcosystemAccess) -> Checkup:
     """Check the file, Redis, hosts, workers, queues and runs.
 

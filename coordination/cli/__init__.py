@@ -11,7 +11,7 @@ Each command's module is imported when the command is called.
 | `help.py` | `coord help` |
 | `completion.py` | shell completion |
 | `times.py` | times in the zone of the reader |
-| `files.py` | the file, and the demo |
+| `files.py`, `demo.py` | the file; the demo |
 | `doctor.py` `health.py` | checks of machine, Redis and workers; health and disconnected repositories |
 | `locks.py` `messages.py` `contexts.py` | locks and circuit breakers, messages, shared values |
 | `trust.py` | identity; emergency access |

@@ -6,7 +6,7 @@ from coordination.cli.groups import Families
 
 COMMANDS: Families = {
     "Start": {
-        "demo": ("files", "Create a small ecosystem and run its plan."),
+        "demo": ("demo", "Create a small ecosystem and run its plan."),
         "init": ("files", "Write ecosystem.yaml from the git repositories of a folder.", "ecosystem init"),
         "validate": ("files", "Check the file; print every problem with its line.", "ecosystem validate"),
         "doctor": ("doctor", "Check the file, Redis, hosts, workers, queues and runs."),

@@ -1,12 +1,8 @@
-"""`init`, `validate`, `schema`: the file; `demo`: a small real ecosystem, and a sweep of its plan."""
+"""`init`, `validate`, `schema`: the file."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,15 +10,13 @@ from typing import Any
 
 import click
 
-from coordination.api.machine import check, create_demo, file_schema, new_ecosystem_id, write_first_file
+from coordination.api.machine import check, file_schema, new_ecosystem_id, write_first_file
 from coordination.cli.command import command
 from coordination.cli.context import CliContext, despite_quiet
-from coordination.cli.landing.land import run_landing, show_landing
 from coordination.cli.options.values import output_option
-from coordination.cli.runs.sweep import run_prepared
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import CoordinationError, InvalidFile
-from coordination.text import counted, quoted
+from coordination.text import counted
 
 
 @command("machine.write_first_file")
@@ -111,39 +105,3 @@ def schema(output: Path | None) -> None:
         f"$schema={output}",
         err=True,
     )
-
-
-PLAN = "PLAN-001"
-
-
-@command()
-@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
-@click.option("--land", "lands", is_flag=True, help="Land the result in the base branches, too.")
-@click.pass_obj
-def demo(call: CliContext, folder: Path | None, lands: bool) -> int:
-    """Create a small ecosystem and run its plan: six git repositories in DIR (default: a temporary folder).
-
-    They are Python packages that depend on each other. The plan raises their Python version: it edits each
-    one, runs its tests against the changed versions of its dependencies, and commits to a branch of its own.
-    The result is a change set, which `coord land` brings into the base branches.
-    """
-    path = create_demo(folder or Path(tempfile.mkdtemp(prefix="coord-demo-")))
-    click.echo(f"6 repositories and {path}", err=True)
-    call.ecosystem = str(path)
-    # The sample's todos say python3, which may be older than what coord itself runs on.
-    path_before = os.environ.get("PATH", os.defpath)
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path_before])
-    code = run_prepared(call, call.coord.runs.prepare_sweep(PLAN))
-    coord = "coord" if shutil.which("coord", path=path_before) else Path(sys.argv[0]).absolute()
-    if code == 0:
-        prepared = call.coord.landings.prepare(PLAN)
-        if lands:
-            return run_landing(call, prepared, yes=True)
-        click.echo("preview of the landing:", err=True)
-        show_landing(call.coord.landings.preview(prepared))
-    click.echo(f"\nnext: cd {quoted(path.parent)}, then for example:", err=True)
-    if code == 0:
-        click.echo(f"  {coord} land {PLAN}", err=True)
-    click.echo(f"  {coord} show-run last", err=True)
-    click.echo(f"  {coord} logs last TODO-012\n  git -C cli log --stat --all", err=True)
-    return code

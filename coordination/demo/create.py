@@ -4,9 +4,11 @@ machine; adds a fault to one, to demonstrate a failing plan.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, NotFound, UsageError
@@ -63,6 +65,12 @@ def git(*words: str, cwd: Path) -> None:
 SAMPLE = Path(__file__).parent
 
 
+AGENTS = SAMPLE / "agents"
+"""The file of the sample whose work agents do, and the agent, which plays a script."""
+OF_AGENTS = ("report", "text", "units")
+"""The packages of that sample."""
+
+
 def names() -> tuple[str, ...]:
     """Return the names of the sample's packages, each of which becomes a repository."""
     return tuple(sorted(folder.name for folder in (SAMPLE / "packages").iterdir() if folder.is_dir()))
@@ -73,14 +81,28 @@ def create(folder: Path) -> Path:
 
     Raises UsageError if the folder is not empty, GitRefused, and CoordinationError if it cannot be written.
     """
+    return _create(folder, names(), (SAMPLE / FILE_NAME).read_text(encoding="utf-8"))
+
+
+def create_for_agents(folder: Path) -> Path:
+    """Fill a new or empty folder with the sample whose work agents do. Raises as `create` does."""
+    agent = folder.absolute() / "agent.py"
+    text = (AGENTS / FILE_NAME).read_text(encoding="utf-8").replace("AGENT]", f"{json.dumps(str(agent))}]")
+    path = _create(folder, OF_AGENTS, text)
+    agent.write_bytes((AGENTS / agent.name).read_bytes())
+    agent.chmod(0o755)
+    return path
+
+
+def _create(folder: Path, packages: Sequence[str], file: str) -> Path:
     try:
         _check_empty(folder)
-        for name in names():
+        for name in packages:
             _copy(SAMPLE / "packages" / name, folder / name)
             git("init", "--quiet", "--initial-branch=main", cwd=folder / name)
             commit(folder / name, "The package as it was")
         path = folder / FILE_NAME
-        path.write_bytes((SAMPLE / FILE_NAME).read_bytes())  # last: marks a complete sample
+        path.write_text(file, encoding="utf-8")  # last: marks a complete sample
     except OSError as error:
         hint = "name another folder, or make room there: coord demo DIR"
         raise CoordinationError(

@@ -65,8 +65,8 @@ READS = {
     "message": "recipient",
     "topic": "subscribe",
     "landings": "check_completed prepare prepare_revert preview",
-    "machine": "acl_line check create_demo examine file_schema flower_page new_ecosystem_id serve_metrics "
-    "write_first_file",
+    "machine": "acl_line check create_demo create_demo_of_agents examine file_schema flower_page "
+    "new_ecosystem_id serve_metrics write_first_file",
     "manager": "chains_of check_paths get_blocking_issues get_dependency get_ecosystem_status get_issue "
     "get_plan get_repo get_repo_status get_todo list_dependencies list_issues list_plans "
     "list_repos list_todos look_again plan_todos unlanded_with validate_plan_completion what_goes",

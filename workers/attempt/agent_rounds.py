@@ -375,7 +375,7 @@ class AgentRounds:
     def _verify(self, check: Check) -> Feedback | AttemptOutcome | None:
         """Run a check on the work; return what is wrong, None if it is green."""
         around = self._around
-        self._log(f"verify: {prompt.command_text(check)}")
+        self._log(f"verify: {prompt.command_line(check)}")
         action = QaAction(type="qa", check=check.name, run=check.run, report=check.report)
         before = stamps(around.workspace.path, check.report) if check.report else {}
         left = timedelta(seconds=max(1.0, self._until - time.monotonic()))
@@ -387,7 +387,7 @@ class AgentRounds:
         result = judge_check(action, ended, how, report_of(around.workspace.path, check.report, before), "")
         if result.verdict is CheckVerdict.GREEN:
             return None
-        why = f"verify failed: {prompt.command_text(check)}"
+        why = f"verify failed: {prompt.command_line(check)}"
         if (interrupted := around.interrupted(ended, why)) is not None:
             return interrupted
         failures = [failure.name for failure in result.failures]

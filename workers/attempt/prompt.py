@@ -151,8 +151,14 @@ def _data(task: Task, left: int) -> Iterable[str]:
 
 
 def command_text(check: Check) -> str:
-    """Return the command of a check on one line."""
+    """Return the command of a check, as a prompt has it."""
     return check.run if isinstance(check.run, str) else " ".join(check.run)
+
+
+def command_line(check: Check) -> str:
+    """Return the command of a check on one line: its name and its first line, if it has several."""
+    first, *more = command_text(check).strip().splitlines() or [""]
+    return f"{check.name}: {first} …" if more else first
 
 
 def _list(lines: Iterable[str]) -> str:
