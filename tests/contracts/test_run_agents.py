@@ -372,3 +372,27 @@ def test_the_agents_of_each_repository_of_a_plan_are_named_with_their_use(begin)
         "of-B": [("cheap", "1 round, 0 turns, 100 tokens, 0.02 USD")],
     }
     assert run.agents_of("PLAN-OTHER") == {}
+
+
+def test_only_an_answer_ends_a_question(begin, store):
+    run = begin({"A": by("claude")})
+    run.hold_up(run.take("A"), "claude asks: which zone?", AT_ONCE, reason=WaitReason.PERSON)
+    store.redis.zadd(store.keys.timers, {f"{run.run_id} A": 1})
+
+    assert run.fire("A").word == "waits"
+    assert run.drain() == []
+    assert run.approve("A", "lena", "UTC").word == "approved"
+    assert run.take("A").answer == "UTC"
+
+
+def test_an_approval_over_the_budget_leaves_the_last_answer_to_the_agent(begin):
+    run = begin({"A": by("claude"), "B": by("claude")}, plan={"usd": 0.5})
+    run.hold_up(run.take("A"), "claude asks: which zone?", AT_ONCE, reason=WaitReason.PERSON)
+    run.approve("A", "lena", "UTC")
+    use(run, "B")
+    run.drain()
+
+    assert run.todo("A").wait_reason is WaitReason.BUDGET
+    run.approve("A", "lena", "go on")
+    grant = run.take("A")
+    assert (grant.question, grant.answer) == ("claude asks: which zone?", "UTC")

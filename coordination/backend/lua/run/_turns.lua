@@ -55,9 +55,12 @@ local function decide(todo, verdict, who, comment)
   local question, reason = facts_of(todo, 'question', 'wait_reason')
   if question then
     erase(todo, 'question')
-    if reason == 'budget' then note(todo, 'budget_approved', who) end
-    note(todo, 'answered_question', question)
-    note(todo, 'answer', comment)
+    if reason == 'budget' then
+      note(todo, 'budget_approved', who)
+    else
+      note(todo, 'answered_question', question)
+      note(todo, 'answer', comment)
+    end
   end
   local word = verdict == 'approve' and 'approved' or 'rejected'
   note(todo, word .. '_by', who)

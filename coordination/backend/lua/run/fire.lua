@@ -53,7 +53,9 @@ local function can_start()
   return not first or first == todo or put_back(first)
 end
 
-if fact(todo, 'question') then -- a new day, with a budget of its own
+local question, reason = facts_of(todo, 'question', 'wait_reason')
+if question and reason ~= 'budget' then return reply('waits') end -- for an answer
+if question then -- a new day, with a budget of its own
   erase(todo, 'question')
   clear_wait(todo)
   enqueue(todo)
