@@ -13,9 +13,10 @@ from coordination.api.parameters import AsItWas, CheckpointName
 from coordination.backend.client import reaching
 from coordination.declared import Effect, Option, operation
 from coordination.environment import actor
-from coordination.errors import Blocked, Conflict, CoordinationError, NotFound
+from coordination.errors import Blocked, Conflict, CoordinationError, NotFound, UsageError
 from coordination.events.records import BEGINNING, Event
 from coordination.models import OnFailure, WriteBack
+from coordination.runs import agent_records
 from coordination.runs.connection import Connection
 from coordination.runs.logs import LogReader, marked, prefixed
 from coordination.runs.records import RunStatus, TodoState
@@ -25,7 +26,7 @@ from coordination.runs.views.records import Progress, RunView, TodoView
 from coordination.runs.views.run_events import RunEvent
 from coordination.runs.views.run_list import ANY_RUN, OF_TODOS, UNDOABLE
 from coordination.runs.views.todo_view import in_hand
-from coordination.text import did_you_mean
+from coordination.text import did_you_mean, listed
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
@@ -153,14 +154,23 @@ class Run:
         follow: Annotated[
             bool, Option("Follow the output until the todo, or the run, has ended.", short="-f")
         ] = False,
+        records: Annotated[
+            bool,
+            Option("Read the raw records of agents instead, JSON lines: those that are on this host."),
+        ] = False,
     ) -> Iterator[str]:
         """Read the output of the todos of a run, over all attempts.
 
         `todo`: of this todo; without it, of all, each line with its todo. `follow`: until the todo, or the
-        run, has ended. Yield it in pieces.
+        run, has ended. `records`: the raw records of agents instead, each a line of JSON. Yield it in pieces.
 
         Raises NotFound.
         """
+        if records:
+            if follow:
+                raise UsageError("records cannot be followed", "follow the output: coord logs --follow")
+            yield from self._records(todo)
+            return
         with self._reached() as connection:
             todos = self._log_of(connection, todo)
             reader = LogReader(connection.blocking, connection.keys, self.id, todos)
@@ -177,6 +187,29 @@ class Run:
                 f"run {self.id} has no todo {todo!r}{near}", f"list them: coord show-run {self.id}"
             )
         return [todo]
+
+    def _records(self, todo: str | None) -> Iterator[str]:
+        with self._reached() as connection:
+            todos = self._log_of(connection, todo)
+            views = connection.reader.read(self.id, only=todos).todos
+        state = self._access.state
+        files = [file for one in views for file in agent_records.files_of(state, one.run or self.id, one.id)]
+        if not files:
+            raise self._without_records(todo, views)
+        for file in files:
+            yield from agent_records.lines_of(file)
+
+    def _without_records(self, todo: str | None, views: Collection[TodoView]) -> NotFound:
+        where, here = f"run {self.id}" if todo is None else todo, self._access.settings.this_host
+        command = f"coord logs {self.id}" if todo is None else f"coord logs {self.id} {todo}"
+        hosts = sorted({one.host for one in views if one.usage and one.host not in ("", here)})
+        if hosts:
+            why = f"its agents worked on {listed(hosts)}"
+            return NotFound(
+                f"{where} has no records on {here}: {why}", f"read them there: {command} --records"
+            )
+        why = "no agent has worked here for it, or its logs were removed"
+        return NotFound(f"{where} has no records on {here}: {why}", f"see its output: {command}")
 
     def gantt(self) -> str:
         """Return a Gantt chart as SVG: the times of each todo, and the reasons of its waits."""

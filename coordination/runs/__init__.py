@@ -55,6 +55,7 @@ Failures:
 | module | content |
 |---|---|
 | `records.py` | states, results, wait reasons; the brief and specs that workers read |
+| `agent_records.py` | the raw records of agents, in files of a worker's host |
 | `not_committed.py` | files of a todo that its commit does not contain, with the reasons |
 | `overrides.py` | the options by which a person goes on without a safeguard |
 | `run_kinds.py` | runs that coord generates: landings, reverts, checks, services |

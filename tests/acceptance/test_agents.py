@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import textwrap
+from socket import gethostname
 
 import pytest
 import yaml
@@ -174,6 +176,46 @@ def test_a_question_waits_for_its_answer_which_goes_into_the_same_session(agents
     shown = agents.ok("show-run", "last").out
     assert "used by agents: 2 rounds, 2 turns, 22 tokens\n" in shown
     assert "USED" in shown
+
+
+def test_the_records_of_an_agent_are_printed_in_the_order_of_its_attempts(agents: Testbed):
+    body = """
+        print("no record", flush=True)
+        open("code", "w").write("two" if number > 1 else "one")
+        say(result=f"try {number} \\u202e")
+    """
+    order(agents, body, rounds=1)
+    with agents.edited() as document:
+        agent = document["coordination"]["todos"][0]
+        agent["retry"] = {"attempts": 2, "delay": "1ms"}
+        document["coordination"]["todos"].append({**agent, "id": "SHELL", "action": "true"})
+    assert agents.sweep().code == 0
+
+    printed = agents.ok("logs", "last", "T", "--records").out
+    records = [json.loads(line) for line in printed.splitlines()]
+    assert [one.get("result") for one in records] == [None, "try 1 \u202e", None, "try 2 \u202e"]
+    assert "\u202e" not in printed, "the terminal gets it as an escape, which JSON has, too"
+    assert agents.ok("logs", "--records").out == printed
+    assert agents.coord("logs", "--records", "-f").code == 2
+
+
+def test_records_that_are_not_on_this_host_are_named_with_the_host_that_has_them(
+    agents: Testbed,
+):
+    order(agents, 'open("code", "w").write("two"); say()')
+    assert agents.sweep().code == 0
+    run = agents.run()["run_id"]
+    (agents.state / "logs" / run / "T.1.jsonl").unlink()
+
+    elsewhere = agents.coord("logs", "last", "T", "--records", COORD_HOST="elsewhere")
+    assert elsewhere.code == 2
+    assert f"T has no records on elsewhere: its agents worked on {gethostname()}" in elsewhere.err
+    assert f"coord logs {run} T --records" in elsewhere.err
+
+    gone = agents.coord("logs", "last", "T", "--records")
+    assert gone.code == 2
+    assert "no agent has worked here for it, or its logs were removed" in gone.err
+    assert f"see its output: coord logs {run} T\n" in gone.err
 
 
 def test_an_answer_needs_a_question(agents: Testbed):

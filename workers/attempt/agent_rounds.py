@@ -27,8 +27,9 @@ from typing import IO
 from urllib.parse import quote
 
 from coordination.errors import CoordinationError, PlanRefused
-from coordination.files import below, make_private, open_private
+from coordination.files import make_private, open_private
 from coordination.models import Agent, Budget, Check, QaAction, argv_of
+from coordination.runs import agent_records
 from coordination.runs.attempt_store import Grant
 from coordination.runs.change_sets.records import CheckVerdict
 from coordination.runs.records import AgentUsage, WaitReason
@@ -317,7 +318,7 @@ class AgentRounds:
 
     def _raw(self) -> IO[bytes]:
         grant = self._around.grant
-        file = below(self._around.state, "logs", grant.run_id, f"{grant.todo_id}.{grant.attempt}.jsonl")
+        file = agent_records.file_of(self._around.state, grant.run_id, grant.todo_id, grant.attempt)
         make_private(file.parent)
         return open_private(file, "ab")
 

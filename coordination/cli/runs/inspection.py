@@ -146,7 +146,7 @@ def logs(call: CliContext, values: Mapping[str, Any], *, raw: bool) -> None:
     plain = click.get_current_context().color is False
     lets = Lets.ALL if raw else Lets.NOTHING if plain else Lets.COLOURS
     with nullcontext() if follow or raw else paged(), letting(sys.stdout, lets):
-        for text in run.log(todo, follow=follow):
+        for text in run.log(todo, follow=follow, records=values.get("records", False)):
             sys.stdout.write(text)
             sys.stdout.flush()
 
