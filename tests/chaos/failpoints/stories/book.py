@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.chaos.failpoints.stories import afterwards, hosts, landed, plans, steered, trouble
+from tests.chaos.failpoints.stories import afterwards, agents, hosts, landed, plans, steered, trouble
 from tests.chaos.failpoints.story import Story
 
 STORIES = tuple(
     story
-    for part in (plans, steered, trouble, afterwards, hosts, landed)
+    for part in (plans, steered, trouble, afterwards, hosts, landed, agents)
     for story in vars(part).values()
     if isinstance(story, Story)
 )
