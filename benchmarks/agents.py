@@ -7,6 +7,8 @@ a process under the guard for the verify command.
 
 Then one limit of an account parks the todos of an agent in many repositories, on a real worker: how long
 after its end the first and the last of them has started its agent again.
+
+Last, a proposal of 50 todos is read, validated and compared with a file of 1,000 todos.
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import median
 
+import yaml
+
 from benchmarks.clock import seconds
 from benchmarks.report import Report, parser, report
 from benchmarks.testbed import PLAN, testbed
 from coordination.models import Agent, AgentKind
+from coordination.planner.proposal import read_proposal
 from coordination.sandbox import probe
 from coordination.settings import Settings
+from coordination.tracker.manager import CoordinationManager
 from tests.attempts import Bench
 from workers.outcome import OutcomeKind
 
@@ -34,6 +40,8 @@ RECORDS = (
     {"type": "assistant", "message": {"id": "1", "content": [{"type": "text", "text": "Done."}]}},
     {"type": "result", "subtype": "success", "is_error": False, "num_turns": 1, "result": "Done."},
 )
+PROPOSED, PRESENT = 50, 1000
+PROPOSALS, SHORT_PROPOSALS = 20, 3
 VERIFY = "grep -q . code"
 WOKEN, LIMITED_S = 20, 10
 LIMITED = (
@@ -108,6 +116,36 @@ def measure_waking(rows: Report) -> None:
     rows.add(f"start of the last of {WOKEN} agents after it", after[-1], "s", at_most=2)
 
 
+def measure_proposal(rows: Report, rounds: int) -> None:
+    repos = [f"r{number}" for number in range(PROPOSED)]
+    todos = [
+        {"key": f"t{number}", "repo": repo, "task": f"Change {repo}", "reads": repos[:number][-3:],
+         "description": "Every line of the log gets the time zone. " * 10,
+         "blocked_by": [f"t{number - 1}"] if number else [], "acceptance_criteria": ["each line has one"] * 3}
+        for number, repo in enumerate(repos)
+    ]  # fmt: skip
+    text = json.dumps({"title": "Time zones", "todos": todos})
+    present = [
+        {"id": f"TODO-{number:04}", "task": "Do it", "repo": repos[number % PROPOSED], "action": "true"}
+        for number in range(PRESENT)
+    ]
+    with tempfile.TemporaryDirectory(prefix="coord-bench-") as name:
+        file = Path(name) / "ecosystem.yaml"
+        fields = {"repos": [{"name": repo} for repo in repos], "coordination": {"todos": present}}
+        file.write_text(yaml.safe_dump(fields, sort_keys=False))
+        manager = CoordinationManager(file)
+
+        def validate() -> None:
+            made = manager.create_proposed(read_proposal(text), all_repos=True, write=False)
+            if len(made.todos) != PROPOSED:
+                raise AssertionError(made)
+
+        validate()
+        taken = sorted(seconds(validate) for _ in range(rounds))
+    what = f"a proposal of {PROPOSED} todos, beside {PRESENT:,} in the file"
+    rows.add(what, taken[0], "s", at_most=0.5, beside=f"median {median(taken):.2f}")
+
+
 def _lines(records: Iterable[Mapping[str, object]]) -> str:
     return "\n".join(json.dumps(record) for record in records)
 
@@ -117,3 +155,4 @@ if __name__ == "__main__":
     with report("agents", options) as rows:
         measure(rows, SHORT_ROUNDS if options.short else ROUNDS)
         measure_waking(rows)
+        measure_proposal(rows, SHORT_PROPOSALS if options.short else PROPOSALS)

@@ -113,7 +113,7 @@ if TYPE_CHECKING:
     from coordination.planner.forecast import Forecast, Saving
     from coordination.planner.gates import DONE, MILESTONE_REPO, effect_of_timeout
     from coordination.planner.graph import PlanGraph
-    from coordination.planner.proposal import Proposal
+    from coordination.planner.proposal import Proposal, proposal_schema
     from coordination.planner.selection import Selectors
     from coordination.runs.change_sets.records import CheckVerdict, RequestRef
     from coordination.runs.cleanup_jobs import Artifact, Kind
@@ -238,7 +238,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "planner.forecast": ("Forecast", "Saving"),
     "planner.gates": ("DONE", "MILESTONE_REPO", "effect_of_timeout"),
     "planner.graph": ("PlanGraph",),
-    "planner.proposal": ("Proposal",),
+    "planner.proposal": ("Proposal", "proposal_schema"),
     "planner.selection": ("Selectors",),
     "runs.change_sets.records": ("CheckVerdict", "RequestRef"),
     "runs.cleanup_jobs": ("Artifact", "Kind"),

@@ -17,7 +17,7 @@ from coordination.declared import Effect, Option, operation
 from coordination.errors import Conflict, NotFound, PlanRefused, UsageError
 from coordination.models import reads_of
 from coordination.planner.generated import PROPOSE, proposal_graph
-from coordination.planner.proposal import Proposal, proposal_of, read_proposal, schema
+from coordination.planner.proposal import Proposal, proposal_of, proposal_schema, read_proposal
 from coordination.planner.selection import Selectors
 from coordination.runs.records import RunStatus
 from coordination.text import fenced
@@ -224,4 +224,4 @@ def _everywhere(wanted: Selectors, all_repos: bool) -> bool:
 
 
 def _task(repo: str) -> str:
-    return TASK.format(repo=repo, schema=json.dumps(schema()))
+    return TASK.format(repo=repo, schema=json.dumps(proposal_schema()))

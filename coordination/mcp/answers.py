@@ -8,9 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from coordination.api import (
-    RunView,
-)
+from coordination.api import ProposedPlan, RunView
 from coordination.api.generators import RepoOutput
 from coordination.frozen import FrozenModel
 from coordination.models import presentable
@@ -36,6 +34,12 @@ class CutExec(RunView, Cut):
     """A run of one command in many repositories, with the end of its output in each of them."""
 
     outputs: tuple[RepoOutput, ...] = ()
+
+
+class Proposed(ProposedPlan):
+    """A plan that an agent proposes, and how a person writes it."""
+
+    apply: str
 
 
 class CutRun(RunView, Cut):

@@ -16,7 +16,7 @@ CORE = frozenset(
     f"coord_{name}"
     for name in (
         *("list_issues", "get_issue", "create_issue", "update_issue", "close_issue", "get_blocking_issues"),
-        *("list_todos", "get_todo", "create_todo", "complete_todo", "list_plans"),
+        *("list_todos", "get_todo", "create_todo", "complete_todo", "list_plans", "propose_plan"),
         *("list_dependencies", "check_dependencies", "get_repo_status", "get_ecosystem_status"),
         *("plan_forecast", "run_sweep", "run_list", "run_show", "run_logs", "run_retry", "history_search"),
     )

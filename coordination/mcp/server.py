@@ -191,8 +191,8 @@ Follow these steps:
 3. If no issue describes the change yet, create one with the affected repositories: coord_create_issue.
 4. Split the work into todos. Each todo belongs to one repository, has acceptance criteria, and is small
    enough for one session of a person or an agent. Providers come before their consumers: see the
-   dependencies above. If the todos need a plan that does not exist, ask the user to create it:
-   coord plan create --title … --repos …
+   dependencies above. If there is no plan for them yet, propose it with all of them: coord_propose_plan
+   writes nothing, and says how the user does. Else:
 5. Call coord_create_todo for each, in that order, with `plan`, `repo`, `task`, `estimated_hours`,
    `acceptance_criteria`, `blocked_by` (the ids of the todos that must be finished before), and `run` if a
    command does the work. Without a command, the configured agent does it.

@@ -91,7 +91,7 @@ class Proposal(Record):
     todos: Annotated[tuple[ProposedTodo, ...], Field(min_length=1, max_length=MOST_TODOS)]
 
 
-def schema() -> dict[str, Any]:
+def proposal_schema() -> dict[str, Any]:
     """Return the JSON Schema of a proposal, without references."""
     found = Proposal.model_json_schema()
     (todo,) = found.pop("$defs").values()

@@ -299,6 +299,34 @@ def test_the_way_to_a_plan_names_what_there_is(ai: Agent):
         ai.prompt("plan_change", change="x", repo="api")
 
 
+def test_a_proposed_plan_is_validated_and_shown_and_not_written(ai: Agent, file: Path):
+    todos = [
+        {"key": "b", "repo": "web", "task": "Read it", "blocked_by": ["a"]},
+        {"key": "a", "repo": "api", "task": "Write it"},
+    ]
+
+    shown = ai.call("coord_propose_plan", proposal={"title": "Zones", "todos": todos})
+
+    assert [(one["repo"], one["blocked_by"]) for one in shown["todos"]] == [
+        ("api", []),
+        ("web", [shown["todos"][0]["id"]]),
+    ]
+    assert "+    - {id: PLAN-002, title: Zones" in shown["diff"]
+    assert "coord plan create --proposal FILE" in shown["apply"]
+    assert not shown["written"]
+    refused = ai.refused(
+        "coord_propose_plan", proposal={"title": "x", "todos": [{**todos[1], "run": "true"}]}
+    )
+    assert "todos[0].run is no field of a proposal" in refused
+    assert "web, which is not selected" in ai.refused(
+        "coord_propose_plan", proposal={"title": "x", "todos": todos}, repos=["api"]
+    )
+    assert file.read_text() == FILE
+    assert ai.tools()["coord_propose_plan"].annotations.read_only_hint  # type: ignore[union-attr]
+    schema = ai.tools()["coord_propose_plan"].input_schema["properties"]["proposal"]
+    assert schema["properties"]["todos"]["maxItems"] == 50
+
+
 def test_the_file_is_a_resource(ai: Agent):
     assert ai.read("coord://ecosystem") == FILE
     assert ai.templates() == {

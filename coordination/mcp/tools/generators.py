@@ -1,13 +1,14 @@
-"""The tool that executes one command in many repositories."""
+"""The tools that execute one command in many repositories, and that propose a plan."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
-from coordination.mcp.answers import TODOS_SHOWN, CutExec, cut, duration, given_fields
-from coordination.mcp.declaration import AtOnce, Items, Wait, executes
+from coordination.api import proposal_schema
+from coordination.mcp.answers import TODOS_SHOWN, CutExec, Proposed, cut, duration, given_fields
+from coordination.mcp.declaration import AtOnce, Items, Wait, executes, reads
 from coordination.mcp.session import Session
 
 LONGEST_OUTPUT = 4000
@@ -48,3 +49,26 @@ def coord_repo_exec(
     outputs = commands.outputs(run, view)[:TODOS_SHOWN]
     ends = tuple(one.model_copy(update={"output": one.output[-LONGEST_OUTPUT:]}) for one in outputs)
     return cut(CutExec, view, TODOS_SHOWN).model_copy(update={"outputs": ends})
+
+
+APPLY = (
+    "Nothing is written. Show todos, warnings and diff to a person, and put the proposal into a file. If the "
+    "person agrees, they run: coord plan create --proposal FILE"
+)
+"""The next step after a proposal."""
+
+
+@reads("Propose a plan", "plan.preview_proposal")
+def coord_propose_plan(
+    session: Session,
+    proposal: Annotated[dict[str, Any], WithJsonSchema(proposal_schema())],
+    repos: SomeRepos = None,
+    tags: Tags = None,
+    roles: Roles = None,
+) -> Proposed:
+    """A person writes the plan into the file: the answer says how. Its todos order agents and nothing else;
+    each agent sees the text of its todo, so give it all that it needs.
+    """
+    selected = given_fields(repos=repos, tags=tags, roles=roles)
+    made = session.coord.proposals.preview(proposal, **selected).data()
+    return Proposed(**dict(made), apply=APPLY)
