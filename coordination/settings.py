@@ -168,7 +168,9 @@ class Settings(FrozenModel):
     reads JSON on its standard input; the worker that leads maintenance calls it. None: no notification.
     """
     keep_runs: Duration = timedelta(days=30)
-    """Time that Redis keeps the data of an ended run."""
+    """Time that Redis keeps the data of an ended run, and a host the sessions of agents of a plan that none
+    of them uses.
+    """
     export_runs: Text | None = None
     """Folder on the maintenance leader's machine to which runs are exported as `RUN.json.gz` before they are
     deleted. It must exist; a relative path starts at the file's folder. A run that cannot be exported is not

@@ -86,6 +86,7 @@ class Machine:
         folder = self.state / "logs" / run_id
         folder.mkdir(parents=True)
         (folder / "A.log").write_text("words\n")
+        (folder / "A.1.jsonl").write_text("{}\n")
         self.store.redis.xadd(self.store.keys.run(run_id).log("A"), {"text": "words"})
 
     def worktree(self, run_id: str) -> Worktree:

@@ -28,6 +28,7 @@ from celery import Celery
 
 from coordination.background import BackgroundService, opened_once
 from coordination.runs.maintenance.leader import MaintenanceLeader
+from workers.agents.memory import remove_unused
 from workers.attempt.context_socket import clear_sockets
 from workers.celery_worker import collect, forget_names, register
 from workers.cleanup.jobs import CleanupJobs
@@ -160,7 +161,7 @@ class Container(WorkerCore):
     def cleanup_jobs(self) -> CleanupJobs:
         periodic_jobs: list[Callable[[], object]] = [
             collect, forget_names, self._clean_up_after_runs, partial(clear_scratch, self.config.state),
-            clear_sockets, *self._expiry(),
+            clear_sockets, self._remove_unused_sessions, *self._expiry(),
         ]  # fmt: skip
         return CleanupJobs(
             self.cleanup_queue,
@@ -176,6 +177,9 @@ class Container(WorkerCore):
         if self._has_executed or has_workspaces(self.config.state):
             self.execution.auto_cleanup.run_once()
             self.execution.git_sessions.close_idle()
+
+    def _remove_unused_sessions(self) -> None:
+        remove_unused(self.config.state, self.config.settings.keep_runs)
 
     def _expiry(self) -> Iterable[Callable[[], object]]:
         """Yield the periodic job that announces expiry; a restricted worker may write no event."""

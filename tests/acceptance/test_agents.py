@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import textwrap
 from socket import gethostname
@@ -216,6 +217,44 @@ def test_records_that_are_not_on_this_host_are_named_with_the_host_that_has_them
     assert gone.code == 2
     assert "no agent has worked here for it, or its logs were removed" in gone.err
     assert f"see its output: coord logs {run} T\n" in gone.err
+
+
+def test_sessions_go_when_no_agent_of_their_plan_has_used_them_for_long_nor_may_go_on(agents: Testbed):
+    body = """
+        if os.environ["COORD_TODO_ID"] == "ASKS":
+            say(result="QUESTION: two or three?")
+            sys.exit()
+        wait_for("go")
+        open("code", "w").write("two")
+        say()
+    """
+    agents.settings["keep_runs"] = "1h"
+    order(agents, body)
+    agents.repo("r2")
+    with agents.edited() as document:
+        document["repos"].append({**document["repos"][0], "name": "r2", "path": "r2"})
+        document["coordination"]["plans"].append({"id": "ASKED", "title": "another plan"})
+        working = document["coordination"]["todos"][0]
+        document["coordination"]["todos"].append({**working, "id": "ASKS", "repo": "r2", "plan": "ASKED"})
+    agents.up()
+    agents.ok("sweep", PLAN, "--detach")
+    until(lambda: agents.ledger)
+    run = agents.run()["run_id"]
+    agents.ok("sweep", "ASKED", "--detach")
+    until(lambda: agents.todo("ASKS")["state"] == "parked")
+
+    folder = agents.state / "agents"
+    (folder / "OLD" / "r1" / "home").mkdir(parents=True)
+    (folder / "OLD" / "r1" / "T.json").write_text("{}")
+    (folder / "YOUNG").mkdir()
+    for plan in (PLAN, "ASKED", "OLD"):
+        os.utime(folder / plan, (1, 1))
+    until(lambda: not (folder / "OLD").exists())
+
+    assert {path.name for path in folder.iterdir()} == {PLAN, "ASKED", "YOUNG"}
+    (agents.folder / "ledger.go").touch()
+    until(lambda: agents.run(run)["status"] == "succeeded")
+    assert (folder / PLAN).stat().st_mtime > 1, "its end is a use"
 
 
 def test_an_answer_needs_a_question(agents: Testbed):

@@ -4,17 +4,25 @@
     <state>/agents/<plan>/<repo>/home/          where programs keep their sessions, without logins
 
 A file of another version, or one that cannot be read, counts as absent: the agent begins anew.
+
+The time of <plan> is that of its last use. Attempts share a lock on it; who removes it needs it alone.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from coordination.files import below, make_private, replace_file
+from coordination.files import below, is_removed, make_private, replace_file, try_lock
 from coordination.frozen import FrozenModel
 from coordination.runs.records import AgentUsage
 from workers.process.trouble import describe_os_error
@@ -70,6 +78,19 @@ class AgentMemory:
     def _file_of(self, todo: str) -> Path:
         return self.folder / f"{quote(todo, safe='')}.json"
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the folder of the plan from being removed as unused. Raises WorkspaceUnusable."""
+        plan = self.folder.parent
+        with describe_os_error(plan):
+            held = _held(plan)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                os.utime(held)
+            os.close(held)
+
     def read(self) -> Remembered:
         """Return what is remembered."""
         return _read(self._file)
@@ -109,3 +130,57 @@ class AgentMemory:
                 remove_tree(place)
                 place.touch(mode=0o600)
         return place
+
+
+def remove_unused(state: Path, keep: timedelta) -> list[Path]:
+    """Remove the folders of plans that no attempt has used for this long; return them. One that the
+    interrupted attempt of a run which is still here goes on with stays.
+    """
+    until = time.time() - keep.total_seconds()
+    try:
+        folders = sorted((state / "agents").iterdir())
+    except OSError:
+        return []
+    return [folder for folder in folders if _remove_unused(state, folder, until)]
+
+
+def _remove_unused(state: Path, folder: Path, until: float) -> bool:
+    try:
+        if folder.is_symlink() or folder.stat().st_mtime >= until or _is_awaited(state, folder):
+            return False
+        held = _opened(folder)
+        try:
+            is_free = try_lock(held) and os.fstat(held).st_mtime < until and not is_removed(held, folder)
+            if is_free:
+                remove_tree(folder)
+        finally:
+            os.close(held)
+    except OSError as error:
+        logger.debug("the sessions in %s stay for now: %s", folder, error)
+        return False
+    return is_free
+
+
+def _is_awaited(state: Path, folder: Path) -> bool:
+    """Return whether a todo that was interrupted, or waits, may go on in one of these sessions."""
+    remembered = map(_read, folder.glob("*/*.json"))
+    return any(
+        one.unfinished and one.run and below(state, "workspaces", one.run).is_dir() for one in remembered
+    )
+
+
+def _held(folder: Path) -> int:
+    """Return a descriptor of the folder, which is there and not removed until that is closed."""
+    while True:
+        make_private(folder)
+        with suppress(FileNotFoundError):
+            held = _opened(folder)
+            fcntl.flock(held, fcntl.LOCK_SH)
+            if not is_removed(held, folder):
+                os.utime(held)
+                return held
+            os.close(held)
+
+
+def _opened(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -169,6 +169,10 @@ class AgentRounds:
 
     def run(self) -> AttemptOutcome | Work:
         """Execute rounds until the work is accepted, or one ends the attempt otherwise."""
+        with self._memory.in_use():
+            return self._run()
+
+    def _run(self) -> AttemptOutcome | Work:
         is_back, self._session = self._restored(), self._resumed()
         answered = prompt.ANSWERED if self._session and self._around.grant.answer else ""
         is_again = bool(self._session) and not self._continues
