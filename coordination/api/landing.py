@@ -150,11 +150,13 @@ class Landings:
         """
         return self.preview(self.prepare(plan, options))
 
-    def prepare(self, plan: str, options: LandOptions | None = None) -> PreparedLanding:
-        """Return the landing that `land` would start. Raises as `land` does."""
+    def prepare(self, plan: str, options: LandOptions | None = None, *, repairs: int = 0) -> PreparedLanding:
+        """Return the landing that `land` would start. `repairs`: how many repairs of its requests the caller
+        lets follow, if its plan allows them. Raises as `land` does.
+        """
         ecosystem = self._access.manager.document.ecosystem
         with naming_unrecorded(self._access, plan), self._access.reached() as connection:
-            return prepare_landing(connection, ecosystem, plan, options or LandOptions())
+            return prepare_landing(connection, ecosystem, plan, options or LandOptions(), repairs)
 
     def prepare_revert(self, plan: str, *, when_ready: bool = False) -> PreparedLanding:
         """Return the revert that `revert` would start. Raises as `revert` does."""

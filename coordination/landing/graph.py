@@ -315,6 +315,7 @@ def _land_action(landing: Landing, one: RepoLanding, step: LandStep, checks: Seq
         approvals=landing.approvals if one.request else 0,
         after_upstream=landing.after_upstream if one.request else (),
         when_ready=landing.when_ready and one.request is not None,
+        repair=landing.repair if one.request and step is LandStep.CHECK else 0,
         request=one.request,
         branch_prefix=landing.branch_prefix,
         overrides=landing.overrides,

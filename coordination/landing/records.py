@@ -108,6 +108,8 @@ class Landing:
     after_upstream: tuple[str, ...] = ()
     """Checks at the forge for which the landing does not wait before it begins."""
     when_ready: bool = False
+    repair: int = 0
+    """Number of repairs of its requests that may follow."""
     two_persons: bool = False
     patience: timedelta
     branch_prefix: str = OWN_BRANCHES

@@ -106,6 +106,7 @@ def decide_landing(
         approvals=rules.approvals,
         after_upstream=rules.after_upstream,
         when_ready=options.when_ready,
+        repair=rules.repair if options.when_ready else 0,
         two_persons=plan.two_persons if plan else False,
         patience=patience,
         repos=tuple(repos),

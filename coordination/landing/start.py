@@ -90,10 +90,10 @@ class PreparedLanding:
 
 
 def prepare_landing(
-    connection: Connection, ecosystem: Ecosystem, name: str, options: LandOptions
+    connection: Connection, ecosystem: Ecosystem, name: str, options: LandOptions, repairs: int = 0
 ) -> PreparedLanding:
     """Return the landing of a change set, or of the plans of `coordination.waves`. The change sets are read
-    now and frozen when the landing starts.
+    now and frozen when the landing starts. `repairs`: the most repairs that the caller lets follow.
 
     Raises NotFound, PlanRefused, Conflict as `decide_landing` and `decide_plan_waves` do.
     """
@@ -103,14 +103,15 @@ def prepare_landing(
         with_token(ecosystem.repos),
     )
 
-    compared = list[Unrecorded]()
+    compared, waves = list[Unrecorded](), waves_named(ecosystem, name)
 
     def decide(plan: str, options: LandOptions) -> Landing:
         change_set = ChangeSets(connection.store).read(plan)
         decided = decide_landing(
             ecosystem, change_set, plan, options, patience=patience, hosts=hosts, forges=forges
         )
-        decided = replace(decided, branch_prefix=connection.settings.branch_prefix)
+        most = 0 if waves else min(decided.repair, repairs)
+        decided = replace(decided, branch_prefix=connection.settings.branch_prefix, repair=most)
         if change_set is not None and not options.repos:
             way = f"land it nevertheless: coord land {plan} {repo_options(decided.names)}"
             refuse_other_plan(connection.store, ecosystem, change_set, [way])
@@ -122,7 +123,6 @@ def prepare_landing(
         compared.append(unrecorded(ecosystem, change_set, plan, ways, options.repos))
         return decided
 
-    waves = waves_named(ecosystem, name)
     landing = (
         decide_plan_waves(ecosystem, waves, options, decide, patience=patience)
         if waves

@@ -31,6 +31,7 @@ class Feature(StrEnum):
     """Two or more."""
     AFTER_UPSTREAM = "after_upstream"
     WHEN_READY = "--when-ready"
+    REPAIR = "repair"
 
 
 _EVERYWHERE = frozenset(Feature) - {
@@ -39,6 +40,7 @@ _EVERYWHERE = frozenset(Feature) - {
     Feature.APPROVALS,
     Feature.AFTER_UPSTREAM,
     Feature.WHEN_READY,
+    Feature.REPAIR,
 }
 
 
@@ -59,13 +61,19 @@ WAYS: Mapping[Via, Way] = {
         needs_url=True,
         needs_forge=True,
         supports=_EVERYWHERE
-        | {Feature.REBASE, Feature.APPROVALS, Feature.AFTER_UPSTREAM, Feature.WHEN_READY},
+        | {
+            Feature.REBASE,
+            Feature.APPROVALS,
+            Feature.AFTER_UPSTREAM,
+            Feature.WHEN_READY,
+            Feature.REPAIR,
+        },
     ),
     Via.PUSH: Way(needs_url=True, supports=_EVERYWHERE | {Feature.FF}),
     Via.LOCAL: Way(one_host=True, supports=_EVERYWHERE | {Feature.FF}),
 }
 
-OF_REQUESTS = frozenset({Feature.AFTER_UPSTREAM, Feature.WHEN_READY})
+OF_REQUESTS = frozenset({Feature.AFTER_UPSTREAM, Feature.WHEN_READY, Feature.REPAIR})
 """Features that concern only the repositories which land by pull requests: one such repository is enough."""
 APART = (Feature.WHEN_READY, Feature.ATOMIC_REPO)
 """Features that no way supports together: with `atomic: repo` a landing takes its locks first, and must not
@@ -75,6 +83,7 @@ _INSTEAD = {
     Feature.APPROVALS: "write approvals: 1",
     Feature.AFTER_UPSTREAM: "remove after_upstream",
     Feature.WHEN_READY: "leave --when-ready out",
+    Feature.REPAIR: "remove repair",
 }
 
 
@@ -99,6 +108,7 @@ def features_of(method: Method, rules: LandRules, *, when_ready: bool) -> tuple[
         Feature.APPROVALS: rules.approvals > 1,
         Feature.AFTER_UPSTREAM: rules.after_upstream,
         Feature.WHEN_READY: when_ready,
+        Feature.REPAIR: rules.repair,
     }
     asked = (feature for feature, is_asked in rests.items() if is_asked)
     return (Feature(f"method: {method}"), Feature(f"atomic: {rules.unit}"), *asked)

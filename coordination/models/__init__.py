@@ -54,6 +54,7 @@ from coordination.models.execution import (
     merges_request,
 )
 from coordination.models.landing import (
+    MOST_REPAIRS,
     OWN_BRANCHES,
     REST,
     Atomic,
@@ -157,6 +158,7 @@ __all__ = [
     "ECOSYSTEM_ID",
     "FILE_NAME",
     "HIDDEN",
+    "MOST_REPAIRS",
     "OPEN_TODO",
     "OWN_BRANCHES",
     "REST",

@@ -197,6 +197,9 @@ class Atomic(Word):
     """Each repository lands on its own; those that depend on a refused one are skipped."""
 
 
+MOST_REPAIRS = 5
+
+
 class LandRules(Record):
     """The field `land` of a plan."""
 
@@ -217,6 +220,10 @@ class LandRules(Record):
     after_upstream: tuple[ForgeCheck, ...] = ()
     """Checks at the forge that can be green only when the earlier repositories have landed: the landing
     starts before they are green, and merges when they are. By pull requests only.
+    """
+    repair: Annotated[int, Field(strict=True, ge=0, le=MOST_REPAIRS)] = 0
+    """How often agents repair requests with red checks while `coord land --when-ready` follows. Each repair
+    ends the landing, and another one begins: approvals and checks of the commit before count no more.
     """
     waves: LandWaves | None = None
     """The groups in which the repositories land, one after the other. None: all at once."""
@@ -293,6 +300,10 @@ class LandAction(Record):
     after_upstream: tuple[ForgeCheck, ...] = ()
     when_ready: Annotated[bool, Field(strict=True)] = False
     """Wait until the pull request is ready; if false, fail when it is not ready."""
+    repair: Annotated[int, Field(strict=True, ge=0, le=MOST_REPAIRS)] = 0
+    """Number of repairs that may follow: above 0 it fails, and does not wait, where an agent may repair what
+    the request lacks.
+    """
     request: RequestText | None = None
     """Only for a landing by a pull request."""
     branch_prefix: BranchPrefix = OWN_BRANCHES

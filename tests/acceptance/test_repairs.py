@@ -55,7 +55,7 @@ def site(testbed: Testbed, tmp_path: Path, request: pytest.FixtureRequest) -> It
             forge.protect(projects[name], checks=("build",), approvals=1)
         action = {"type": "agent", "prompt": "Do it", "verify": ["test -s code"], "paths": ["code"]}
         todos = [{"id": f"T-{name}", "repo": name, "action": action} for name in projects]
-        testbed.write(todos, repos=repos)
+        testbed.write(todos, repos=repos, plan={"land": {"approvals": 1, "repair": 1}})
         testbed.up()
         assert testbed.sweep().code == 0
         add_credential(testbed, token)
@@ -70,6 +70,11 @@ def fix(site: Site, *words: str) -> dict[str, dict[str, object]]:
 
 def prompt(site: Site, number: int) -> str:
     return (site.testbed.folder / f"ledger.prompt{number}").read_text()
+
+
+def landed(site: Site) -> list[bool]:
+    trees = [git(site.forge.path(f"acme/{name}"), "ls-tree", "--name-only", "main") for name in site.names]
+    return ["code" in tree.split() for tree in trees]
 
 
 def remarks(site: Site, name: str) -> list[tuple[str, str]]:
@@ -218,3 +223,30 @@ def test_an_answer_that_the_forge_refused_is_given_by_the_next_command(site: Sit
     assert second["head"] == first["head"]
     assert remarks(site, "a")[1:] == [("coord", f"done in {first['head']}")]
     assert len(testbed.ledger) == 3
+
+
+def test_a_landing_repairs_a_red_request_once_and_merges_only_what_is_approved_anew(site: Site):
+    request, testbed = site.request("a"), site.testbed
+    before, other = request.sha, site.request("b").sha
+    site.forge.check(site.projects["b"], other, "build", "success")
+    site.approve("a", "b")
+    landing = site.begin()
+    site.waits_for("a", "not green yet")
+
+    site.forge.check(site.projects["a"], before, "build", "failure", log="wrong: 1 != 2")
+    head = until(lambda: one if (one := site.request("a").sha) != before else "")
+    assert "wrong: 1 != 2" in prompt(site, 3)
+    site.waits_for("a", "0 of 1 approval")
+    assert landed(site) == [False, False]
+
+    site.forge.check(site.projects["a"], head, "build", "failure", log="wrong: 1 != 3")
+    site.waits_for("a", "red: build")
+    assert len(testbed.ledger) == 3, "one repair is allowed"
+    site.forge.check(site.projects["a"], head, "build", "success")
+    site.waits_for("a", "0 of 1 approval")
+    site.approve("a")
+    done = landing.done(90)
+
+    assert done.code == 0, done.err
+    assert landed(site) == [True, True]
+    assert len(done.json["todos"]) > 0, "one landing is printed"

@@ -32,6 +32,7 @@ RULES: Mapping[Feature, Mapping[str, Any]] = {
     Feature.APPROVAL: {"approvals": 1},
     Feature.APPROVALS: {"approvals": 2},
     Feature.AFTER_UPSTREAM: {"after_upstream": ["integration"]},
+    Feature.REPAIR: {"repair": 1},
 }
 """The field `land` of a plan that asks for the feature; a method or `--when-ready` is an option."""
 

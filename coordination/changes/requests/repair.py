@@ -14,7 +14,7 @@ run that made the tip says which threads that has repaired.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -101,8 +101,8 @@ class Lacks:
     done: tuple[Thread, ...] = ()
     """Those of the threads that the tip of the change set has repaired."""
     reviews: tuple[Review, ...] = ()
-    may_push: frozenset[str] = frozenset()
-    """The reviewers and authors of remarks who may push."""
+    reviewers: frozenset[str] = frozenset()
+    """Those who have given a review or a remark, and may push."""
     note: str = ""
 
     @property
@@ -187,8 +187,7 @@ def look_at(plan: str, item: RepoRequest, access: ForgeAccess, told: str) -> Lac
     names = red_of(seen) if request.head_sha == change.tip else ()
     red = _without_whole([one for one in checks if one.name in names])
     logs = {one.name: log for one in red if (log := _log_of(forge, one)) is not None}
-    may_push = cache(forge.may_push)
-    threads = tuple(_that_count(forge.threads(request), may_push))
+    threads = threads_that_count(forge, request)
     done = tuple(one for one in threads if told and _thread_text(one) in told)
     if request.head_sha != change.tip:  # a new thread is about the new head once that is pushed
         threads = done
@@ -201,7 +200,7 @@ def look_at(plan: str, item: RepoRequest, access: ForgeAccess, told: str) -> Lac
         threads=threads,
         done=done,
         reviews=reviews,
-        may_push=frozenset(one for one in people if one != request.author and may_push(one)),
+        reviewers=frozenset(one for one in people if one != request.author and forge.may_push(one)),
         note="; ".join(_left(plan, item, request, red, logs)),
     )
 
@@ -243,14 +242,16 @@ def _without_whole(red: Sequence[Check]) -> tuple[Check, ...]:
     return parts or tuple(red)
 
 
-def _that_count(threads: Sequence[Thread], may_push: Callable[[str], bool]) -> Iterator[Thread]:
-    """Yield the threads with remarks of people who may push, with these only, unless the last one is the
-    answer of an earlier repair.
+def threads_that_count(forge: Forge, request: PullRequest) -> tuple[Thread, ...]:
+    """Return the unresolved threads with remarks of people who may push, with these only, unless the last one
+    is the answer of an earlier repair.
     """
-    for thread in threads:
+    may_push, found = cache(forge.may_push), list[Thread]()
+    for thread in forge.threads(request):
         remarks = tuple(one for one in thread.remarks if may_push(one.author))
         if remarks and not _ANSWER.fullmatch(remarks[-1].text):
-            yield thread.model_copy(update={"remarks": remarks})
+            found.append(thread.model_copy(update={"remarks": remarks}))
+    return tuple(found)
 
 
 def _left(
@@ -317,7 +318,7 @@ def answer(lacks: Lacks, forge: Forge, head: str) -> str:
             forge.reply(lacks.request, thread, f"done in {head}")
         except ForgeError as error:
             failed.append(f"no answer to the thread about {thread.path}: {error.message}")
-    if people := sorted(lacks.may_push):
+    if people := sorted(lacks.reviewers):
         try:
             forge.ask_again(lacks.request, people)
         except ForgeError as error:

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import LandOptions, RepoPreview
+from coordination.api import LandOptions, RepoPreview, RunStatus
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
-from coordination.cli.following.follow import start_and_follow
+from coordination.cli.following.follow import conclude, start_and_follow
+from coordination.cli.landing.requests import repaired, show_repairs
 from coordination.cli.options.values import detach_option
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_records, wide_option
 from coordination.cli.times import how_long
-from coordination.errors import ExitCode
+from coordination.errors import CoordinationError, ExitCode
+from coordination.models import MOST_REPAIRS
 from coordination.terminal import spelled
 from coordination.text import counted, listed, quoted
 
 if TYPE_CHECKING:
-    from coordination.api import LandingPreview, PreparedLanding
+    from coordination.api import LandingPreview, PreparedLanding, RunView
+    from coordination.api.requests import PreparedFix
     from coordination.api.run import Run
 
 
@@ -47,7 +50,8 @@ def land(
     """
     plan = values["plan"]
     options = LandOptions(**{name: value for name, value in values.items() if name != "plan"})
-    prepared = call.coord.landings.prepare(plan, options)
+    repairs = 0 if detach else MOST_REPAIRS  # they need a command that follows
+    prepared = call.coord.landings.prepare(plan, options, repairs=repairs)
     if prepared.graph is None:
         call.coord.landings.check_completed(prepared)
         click.echo(f"nothing to do: all of {plan} has landed", err=True)
@@ -96,16 +100,52 @@ def run_landing(
             click.echo(f"· no quality check runs: {preview.qa_skipped}", err=True)
     names = listed(prepared.landing.names)
     confirm(f"{prepared.kind.capitalize()} {prepared.landing.change_set} in {names}?", yes=yes)
+    return _follow(call, prepared, detach=detach, as_json=as_json)
+
+
+def _follow(call: CliContext, prepared: PreparedLanding, *, detach: bool, as_json: bool) -> int:
+    """Start a landing or revert, and follow it to its end; then repair its requests and land again, as long
+    as it allows that. Return the exit code.
+    """
+    landings, name = call.coord.landings, prepared.landing.change_set
     ready = landings.make_ready(prepared)
+    fix: PreparedFix | None = None
 
     def start() -> Run:
         run = landings.start(ready)
-        what = f"{prepared.kind}s {prepared.landing.change_set}"
-        repos = counted(len(preview.repos), "repository")
-        click.echo(f"run {run.id} {what} in {repos}: {listed(prepared.landing.names)}", err=True)
+        repos = counted(len(prepared.landing.names), "repository")
+        click.echo(
+            f"run {run.id} {prepared.kind}s {name} in {repos}: {listed(prepared.landing.names)}", err=True
+        )
         return run
 
-    return start_and_follow(call, start, detach=detach, as_json=as_json)
+    def end(of: CliContext, run: Run, view: RunView, **how: Any) -> None:
+        nonlocal fix
+        fix = _to_repair(call, prepared, view)
+        if fix is None:
+            conclude(of, run, view, **how)
+
+    code = start_and_follow(call, start, detach=detach, as_json=as_json, ending=end)
+    if fix is None:
+        return code
+    click.echo(f"{name} did not land: agents repair {listed(sorted(fix.prompts))}", err=True)
+    results, failed = repaired(call, fix)
+    if failed or any(one.error for one in results):
+        return show_repairs(results, as_json=as_json) or failed
+    again = landings.prepare(name, prepared.options, repairs=prepared.landing.repair - 1)
+    return _follow(call, again, detach=detach, as_json=as_json)
+
+
+def _to_repair(call: CliContext, prepared: PreparedLanding, view: RunView) -> PreparedFix | None:
+    """Return what agents repair before the plan lands again; None if it does not."""
+    ended_badly = view.status in (RunStatus.FAILED, RunStatus.ROLLED_BACK)
+    if not ended_badly or not prepared.landing.repair:
+        return None
+    try:
+        found = call.coord.pr.prepare_fix(prepared.landing.change_set, tuple(prepared.options.repos))
+    except CoordinationError:  # a person is to look at what has failed
+        return None
+    return found if found.prompts else None
 
 
 def _print_preview(call: CliContext, prepared: PreparedLanding, *, as_json: bool) -> int:

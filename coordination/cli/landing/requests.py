@@ -25,6 +25,7 @@ from coordination.text import counted
 
 if TYPE_CHECKING:
     from coordination.api import RepairResult, RunView
+    from coordination.api.requests import PreparedFix
     from coordination.api.run import Run
 
 MOST_OPENED = 20
@@ -60,9 +61,16 @@ def fix(call: CliContext, values: dict[str, Any], *, as_json: bool) -> int:
     requests, dry_run = call.coord.pr, values.pop("dry_run", False)
     found = requests.prepare_fix(**values, dry_run=dry_run)
     if dry_run:
-        return _shown(found.results, as_json=as_json)
+        return show_repairs(found.results, as_json=as_json)
+    results, code = repaired(call, found)
+    return show_repairs(results, as_json=as_json) or code
+
+
+def repaired(call: CliContext, found: PreparedFix) -> tuple[Sequence[RepairResult], int]:
+    """Let agents repair requests, and follow their run; return the results and the exit code."""
+    requests = call.coord.pr
     if not found.prompts:
-        return _shown(requests.conclude_fix(found), as_json=as_json)
+        return requests.conclude_fix(found), 0
     results: Sequence[RepairResult] = ()
 
     def start() -> Run:
@@ -76,9 +84,10 @@ def fix(call: CliContext, values: dict[str, Any], *, as_json: bool) -> int:
         nonlocal results
         results = requests.conclude_fix(found, view)
 
-    code = start_and_follow(call, start, detach=False, as_json=as_json, ending=end)
-    return _shown(results, as_json=as_json) or code
+    code = start_and_follow(call, start, detach=False, as_json=False, ending=end)
+    return results, code
 
 
-def _shown(results: Sequence[RepairResult], *, as_json: bool) -> int:
+def show_repairs(results: Sequence[RepairResult], *, as_json: bool) -> int:
+    """Print what was repaired; return the exit code."""
     return show(find(INDEX[FIX].part, FIX), results, Form(as_json=as_json))

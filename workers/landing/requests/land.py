@@ -14,6 +14,7 @@ from coordination.changes.requests.access import inspect, refuse_unproposed
 from coordination.changes.requests.create import RequestMaker
 from coordination.changes.requests.proposal import PlannedRequests, RepoRequest
 from coordination.changes.requests.records import RequestOptions, seen_now
+from coordination.changes.requests.repair import threads_that_count
 from coordination.errors import Conflict
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.models import MergeMethod, PullRequest, RequestState
@@ -205,6 +206,9 @@ class RequestLanding(RequestLook):
         if computes:  # the forge cannot say yet whether the request merges
             pause = self._interval() if self._landing.has_trouble else SOON
             raise self._landing.end_of_patience(error) or postponed(error, WaitReason.REQUEST, pause)
+        if self._landing.action.repair and self._is_reparable(missing, request):
+            name, repo = self._landing.name, self._landing.todo.repo.name
+            raise refusal(error, f"let an agent repair it: coord pr fix {quoted(name, repo)}")
         if not self._landing.action.when_ready:
             raise refusal(
                 f"{request.url} is not ready: {missing_text(missing)}",
@@ -212,6 +216,13 @@ class RequestLanding(RequestLook):
             )
         self._landing.forget_trouble()
         raise postponed(error, WaitReason.REQUEST, self._interval())
+
+    def _is_reparable(self, missing: tuple[Missing, ...], request: PullRequest) -> bool:
+        """Return whether a check has failed, or a reviewer who may push asks for a change of a line."""
+        lacks = {one.lack for one in missing}
+        if Lack.RED in lacks:
+            return True
+        return Lack.CHANGES_REQUESTED in lacks and bool(threads_that_count(self._forge, request))
 
     def _merge(self, request: PullRequest) -> None:
         """Let the forge merge the request, or put it into the merge queue."""
