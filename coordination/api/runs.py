@@ -528,14 +528,18 @@ class Runs:
             ),
         ] = None,
         limit: Annotated[int, Option("List at most so many.", metavar="N", least=1, most=1000)] = 20,
+        automatic: Annotated[
+            bool, Option("List the recoveries that coord started by itself, too.", flag="--all")
+        ] = False,
     ) -> list[RunView]:
         """List the runs, latest first, without their todos. All filters must match.
 
-        `plan` and `status` are one value or several alternatives; `since`: started then or later.
+        `plan` and `status` are one value or several alternatives; `since`: started then or later. Recoveries
+        that the health monitor has started are left out, unless `automatic` is set or `plan` names them.
 
         Raises UsageError; NotFound for an unknown plan.
         """
-        filters = filters_of(plan, status, since)
+        filters = filters_of(plan, status, since, automatic=automatic)
         with self._access.reached() as connection:
             if filters.plans and self._access.has_file:
                 plans = {plan.id for plan in self._access.document.ecosystem.coordination.plans}

@@ -93,7 +93,17 @@ def test_a_small_limit_reads_few_of_many_runs(many: RunStore) -> None:
     newest(many.redis, many.keys, RunFilters(), 20)
     newest(many.redis, many.keys, RunFilters(plans=frozenset({"PLAN-OLD"})), 20)
 
-    assert many.redis.info("commandstats")["cmdstat_hmget"]["calls"] <= 500
+    assert many.redis.info("commandstats")["cmdstat_hmget"]["calls"] <= 520
+
+
+def test_automatic_recoveries_are_listed_only_when_they_are_asked_for(many: RunStore, coord: Coord) -> None:
+    for position in (1, 3):
+        many.redis.hset(many.keys.run(name(MANY - position)).meta, "plan_id", "recover:service.web")
+
+    assert ids(coord, limit=2) == [name(MANY - 2), name(MANY - 4)]
+    assert ids(coord, limit=2, automatic=True) == [name(MANY - 1), name(MANY - 2)]
+    assert ids(coord, limit=1, plan="recover:service.web") == [name(MANY - 1)]
+    assert name(MANY - 1) not in coord.live.newest_runs()
 
 
 def test_what_no_run_could_match_is_refused(coord: Coord) -> None:

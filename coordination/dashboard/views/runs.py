@@ -39,10 +39,12 @@ OPEN_FIRST = {
 
 async def runs(request: PageRequest) -> Page:
     """List the newest runs, by plan and status."""
-    plan, status = request.get("plan"), request.get("status")
-    key = ("runs", plan, status)
+    plan, status, automatic = request.get("plan"), request.get("status"), request.get("all") == "yes"
     found = await request.read(
-        key, lambda coord: coord.runs.list(limit=LISTED, plan=plan or None, status=status or None)
+        ("runs", plan, status, automatic),
+        lambda coord: coord.runs.list(
+            limit=LISTED, plan=plan or None, status=status or None, automatic=automatic
+        ),
     )
     plans = await request.read("plans", _plans, live=False)
     return Page(
@@ -54,6 +56,7 @@ async def runs(request: PageRequest) -> Page:
             "statuses": [status.value for status in RunStatus if status is not RunStatus.DRAFT],
             "plan": plan,
             "status": status,
+            "automatic": automatic,
         },
         seen=(found,),
     )

@@ -12,9 +12,9 @@ from coordination.backend.keys import Keys
 from coordination.planner.hours import Group
 from coordination.runs.change_sets.records import TODO, parse_change_set
 from coordination.runs.views.records import RunView
-from coordination.runs.views.run_list import ANY_RUN, last_run
+from coordination.runs.views.run_list import ANY_RUN, RunFilters, last_run, newest
 from coordination.runs.views.run_view import LAST, RunReader
-from coordination.runs.views.todos_in_runs import RUNS_SEARCHED, TodosInRuns
+from coordination.runs.views.todos_in_runs import TodosInRuns
 from coordination.runs.worker_registry import WorkerRegistry
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Live:
         last = last_run(self._redis, self._keys, ANY_RUN)
         if last is None:
             return {}
-        ids = list(dict.fromkeys([last, *self._redis.zrevrange(self._keys.runs, 0, limit - 1)]))
+        ids = list(dict.fromkeys([last, *newest(self._redis, self._keys, RunFilters(), limit)]))
         with self._redis.pipeline(transaction=False) as pipeline:
             for run_id in ids:
                 pipeline.hmget(self._keys.run(run_id).meta, ["plan_id", "status"])
@@ -118,4 +118,4 @@ class Live:
 
     def last_run_of(self, plan: str) -> RunView | None:
         """Return the newest run of a plan, without its todos; None where none of the newest runs is one."""
-        return next((run for run in self._reader.list(RUNS_SEARCHED) if run.plan_id == plan), None)
+        return next(iter(self._reader.list(1, RunFilters(plans=frozenset({plan})))), None)

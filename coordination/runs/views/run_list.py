@@ -33,15 +33,22 @@ STATUSES = tuple(status for status in RunStatus if status is not RunStatus.DRAFT
 
 @dataclass(frozen=True, kw_only=True)
 class RunFilters:
-    """Conditions that a run must meet; empty: any. `since_ms`: started at this time or later."""
+    """Conditions that a run must meet; empty: any."""
 
     plans: frozenset[str] = frozenset()
     statuses: frozenset[str] = frozenset()
     since_ms: int = 0
+    """It started at this time or later."""
+    automatic: bool = False
+    """Also runs that the health monitor has started; they are there as well where a plan is named."""
 
 
 def filters_of(
-    plan: str | Collection[str] | None, status: str | Collection[str] | None, since: datetime | None
+    plan: str | Collection[str] | None,
+    status: str | Collection[str] | None,
+    since: datetime | None,
+    *,
+    automatic: bool = False,
 ) -> RunFilters:
     """Return the filters. Raises UsageError for a status that no run has."""
     statuses = frozenset(word.lower() for word in values_of(status))
@@ -49,7 +56,9 @@ def filters_of(
         close = nearest(word, STATUSES)
         hint = f"did you mean {close}?" if close else "use one of these, or omit the filter to see all"
         raise UsageError(f"status must be one of {', '.join(STATUSES)}, got {word!r}", hint)
-    return RunFilters(plans=values_of(plan), statuses=statuses, since_ms=_since_ms(since))
+    return RunFilters(
+        plans=values_of(plan), statuses=statuses, since_ms=_since_ms(since), automatic=automatic
+    )
 
 
 def _since_ms(since: datetime | None) -> int:
@@ -69,18 +78,21 @@ def newest(redis: Redis, keys: Keys, filters: RunFilters, limit: int) -> list[st
     """Return the ids of the newest runs that meet the filters. Raises UsageError for a limit below 1."""
     if limit < 1:
         raise UsageError(f"{limit} runs cannot be listed", "choose a limit of at least 1")
-    if not filters.plans and not filters.statuses:
+    if filters.automatic and not filters.plans and not filters.statuses:
         return list(redis.zrevrangebyscore(keys.runs, "+inf", filters.since_ms, 0, limit))
     found: list[str] = []
-    for batch in _batches(redis, keys, filters):
+    for batch in _batches(redis, keys, filters, limit):
         for run_id, plan, status in _plans_and_statuses(redis, keys, batch):
-            if (not filters.plans or plan in filters.plans) and (
-                not filters.statuses or status in filters.statuses
-            ):
+            if _fits(filters, plan or "", status):
                 found.append(run_id)
                 if len(found) == limit:
                     return found
     return found
+
+
+def _fits(filters: RunFilters, plan: str, status: str | None) -> bool:
+    named = plan in filters.plans if filters.plans else filters.automatic or not is_automatic(plan)
+    return named and (not filters.statuses or status in filters.statuses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,18 +184,20 @@ def _plans_and_statuses(
         yield run_id, plan, status
 
 
-def _batches(redis: Redis, keys: Keys, filters: RunFilters) -> Iterator[list[str]]:
-    """Yield ids, newest first; only those of live runs if no others can match."""
+def _batches(redis: Redis, keys: Keys, filters: RunFilters, limit: int) -> Iterator[list[str]]:
+    """Yield ids, newest first; only those of live runs if no others can match. Where nearly all match, the
+    first batch is small.
+    """
     if filters.statuses and filters.statuses <= set(LIVE):
         live = redis.zrange(keys.live, 0, -1)
         started = dict(zip(live, redis.zmscore(keys.runs, live), strict=True)) if live else {}
         ids = [run_id for run_id, at_ms in started.items() if at_ms is not None and at_ms >= filters.since_ms]
         yield sorted(ids, key=lambda run_id: -started[run_id])
         return
-    position = 0
-    while batch := redis.zrevrangebyscore(keys.runs, "+inf", filters.since_ms, position, AT_ONCE):
+    position, size = 0, AT_ONCE if filters.plans or filters.statuses else min(limit, AT_ONCE)
+    while batch := redis.zrevrangebyscore(keys.runs, "+inf", filters.since_ms, position, size):
         yield batch
-        position += len(batch)
+        position, size = position + len(batch), AT_ONCE
 
 
 def refuse_unknown_plans(redis: Redis, keys: Keys, plans: Collection[str], declared: Collection[str]) -> None:
