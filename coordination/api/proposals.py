@@ -15,18 +15,17 @@ from coordination.api.run import Run
 from coordination.api.runs import Runs
 from coordination.declared import Effect, Option, operation
 from coordination.errors import Conflict, NotFound, PlanRefused, UsageError
-from coordination.models import reads_of
+from coordination.models import Todo, reads_of
 from coordination.planner.generated import PROPOSE, proposal_graph
-from coordination.planner.proposal import Proposal, proposal_of, proposal_schema, read_proposal
+from coordination.planner.proposal import MOST_BYTES, Proposal, proposal_of, proposal_schema, read_proposal
 from coordination.planner.selection import Selectors
-from coordination.runs.records import RunStatus
+from coordination.runs.records import RunStatus, TodoSpec
 from coordination.text import fenced
 from coordination.tracker.brief import brief_of
 from coordination.tracker.records import ProposedPlan
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
-    from coordination.runs.views.records import RunView, TodoView
 
 TheProposal = Annotated[
     Proposal | dict[str, Any],
@@ -42,7 +41,7 @@ You are in {repo}; the other repositories are listed below. Change nothing: you 
    its text: give it all that it needs in task and description, and acceptance criteria in words. Providers
    come before their consumers: name them in blocked_by, and in reads where an agent must see their code.
 4. Write the plan as one JSON object to COORD_OUTPUT. It must match this JSON Schema; anything else, such as a
-   command, is refused:
+   command, is refused, and so are more than {most:,} bytes:
 
 {schema}
 """
@@ -108,7 +107,7 @@ class Proposals:
             raise UsageError("the sentence is empty", 'say what is to change: --from "log lines get a zone"')
         ecosystem = self._access.manager.document.ecosystem
         chosen = wanted.select_repos(ecosystem, everywhere=_everywhere(wanted, all_repos))
-        parts = (brief_of(ecosystem, sentence, chosen), _task(chosen[0].name), self._corrected(after))
+        parts = (brief_of(ecosystem, sentence, chosen), self._task(chosen[0].name), self._corrected(after))
         prompt = "\n".join(filter(None, parts))
         records, graph = proposal_graph(ecosystem, chosen, sentence, prompt, new_name(), agent)
         refuse_impossible(graph, None, self._access.settings)
@@ -118,15 +117,14 @@ class Proposals:
     def of_run(self, run: str) -> tuple[Proposal, tuple[str, ...]]:
         """Return the proposal of an ended run, and the repositories that it may name.
 
-        Raises NotFound for a run that proposed nothing; UsageError for a proposal that is refused.
+        Raises NotFound for a run that proposed nothing; UsageError for a proposal that is refused; NotTrusted
+        for one that no trusted worker has signed, where this machine requires signatures.
         """
-        view, todo = self._ended(run)
-        with self._access.reached() as connection:
-            spec = connection.reader.spec(view.run_id, todo.id).todo
-        if todo.output is None:
+        name, todo, output = self._ended(run)
+        if not output:
             why = "the agent has written no proposal to COORD_OUTPUT"
-            raise UsageError(why, f"see its log: coord logs {view.run_id}")
-        return proposal_of(todo.output), (spec.repo, *reads_of(spec))
+            raise UsageError(why, f"see its log: coord logs {name}")
+        return read_proposal(output), (todo.repo, *reads_of(todo))
 
     def why_refused(self, run: str) -> str:
         """Return why the proposal of an ended run is refused; empty if it can be applied. Raises NotFound."""
@@ -137,23 +135,35 @@ class Proposals:
             return refused.message
         return ""
 
-    def _ended(self, run: str) -> tuple[RunView, TodoView]:
+    def _ended(self, run: str) -> tuple[str, Todo, str]:
+        """Return the id of the run in which an agent proposed a plan, its todo, and its output."""
         view = Runs(self._access).get(run).view()
         if not view.plan_id.startswith(f"{PROPOSE}:") or view.status is not RunStatus.SUCCEEDED:
             raise NotFound(
                 f"run {view.run_id} of {view.plan_id} is {view.status}, and has no proposal",
                 'let an agent make one: coord plan create --from "…"',
             )
-        (todo,) = view.todos
-        return view, todo
+        name = view.todos[0].id
+        with self._access.reached() as connection:
+            spec, output = connection.reader.spec_and_output(view.run_id, name)
+            if self._access.authority.required:
+                from coordination.runs.signed.results import check_output_of
+
+                signed = connection.signed_run(view.run_id, connection.trust_with_worker(self._access.state))
+                check_output_of(signed, name, output)
+                return view.run_id, signed.signed_spec(name, spec).todo, output
+        return view.run_id, TodoSpec.model_validate_json(spec).todo, output
+
+    def _task(self, repo: str) -> str:
+        most = min(MOST_BYTES, self._access.settings.output_limit_bytes)
+        return TASK.format(repo=repo, most=most, schema=json.dumps(proposal_schema()))
 
     def _corrected(self, run: str) -> str:
         """Return the part of a prompt about the refused proposal of a run; empty without one."""
         if not run or not (why := self.why_refused(run)):
             return ""
-        _, todo = self._ended(run)
-        text = json.dumps(todo.output, ensure_ascii=False)
-        return f"This proposal was refused:\n{fenced(text)}\nCorrect it:\n{fenced(why)}\n"
+        *_, output = self._ended(run)
+        return f"This proposal was refused:\n{fenced(output)}\nCorrect it:\n{fenced(why)}\n"
 
     def read(self, text: str) -> Proposal:
         """Return the proposal of a JSON text. Raises UsageError for one that is refused."""
@@ -178,7 +188,8 @@ class Proposals:
         """
         wanted = Selectors(repos=repos, tags=tags, roles=roles)
         made = self._create(proposal, wanted, all_repos=all_repos, write=False)
-        return made.model_copy(update={"warnings": (*made.warnings, *self._without_agent(made))})
+        warnings = (*made.warnings, *self._without_agent(made))
+        return made.model_copy(update={"warnings": warnings, "cost": self._ceiling()})
 
     @operation("plan.apply_proposal", Effect.ADDS, right="edit", command=False, tool=False)
     def apply(
@@ -207,6 +218,15 @@ class Proposals:
         everywhere = _everywhere(wanted, all_repos)
         return self._access.manager.create_proposed(checked, wanted, all_repos=everywhere, write=write)
 
+    def _ceiling(self) -> str:
+        """Return the limit of the cost of a new plan, in words: it has no budget of its own."""
+        budget = self._access.settings.agent_budget
+        usd = None if budget.usd_per_day is None else f"{budget.usd_per_day:,.2f} USD"
+        tokens = None if budget.tokens_per_day is None else f"{budget.tokens_per_day:,} tokens"
+        if limits := " and ".join(filter(None, (usd, tokens))):
+            return f"at most {limits} a day, with all other agents (agent_budget)"
+        return "without a limit: set agent_budget, or a budget of the plan"
+
     def _without_agent(self, made: ProposedPlan) -> tuple[str, ...]:
         """Return why no agent could execute the todos."""
         from coordination.runs.submission.agents import refuse_unfit_agents
@@ -221,7 +241,3 @@ class Proposals:
 def _everywhere(wanted: Selectors, all_repos: bool) -> bool:
     """Return whether all repositories are selected, which is the default."""
     return all_repos or not (wanted.repos or wanted.tags or wanted.roles)
-
-
-def _task(repo: str) -> str:
-    return TASK.format(repo=repo, schema=json.dumps(proposal_schema()))

@@ -44,12 +44,14 @@ def create(
     ids: dict[str, str] = {}
     for todo in todos:
         ids[todo.key] = transaction.create(TODO, _fields(todo, plan, ids)).id
-    build(transaction.ecosystem, plan)
+    graph = build(transaction.ecosystem, plan)
     dependencies = transaction.before.coordination.dependencies
     return ProposedPlan(
         plan=transaction.get(PLAN, plan),
         todos=tuple(transaction.get(TODO, name) for name in ids.values()),
         written=written,
+        work_hours=graph.work_hours,
+        critical_hours=graph.critical_hours,
         warnings=(*order_warnings(todos, dependencies, ids), *_unverified(todos, repos, ids)),
     )
 

@@ -50,6 +50,12 @@ class GeneratedPlan(FrozenModel):
 class ProposedPlan(GeneratedPlan):
     """A plan and its todos, as an agent has proposed them."""
 
+    work_hours: float = 0.0
+    """Sum of the hours of its todos; one without an estimate counts as the median of the others."""
+    critical_hours: float = 0.0
+    """Hours of the longest chain of todos that wait for each other."""
+    cost: str = ""
+    """The limit of the cost of its agents, in words."""
     warnings: tuple[str, ...] = ()
     """Sentences on what a person should look at before the plan is written."""
     diff: str = ""

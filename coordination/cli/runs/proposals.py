@@ -18,7 +18,7 @@ from coordination.cli.screen.output import print_json
 from coordination.declared import data_of
 from coordination.errors import UsageError
 from coordination.terminal import spelled
-from coordination.text import counted
+from coordination.text import counted, format_hours
 
 if TYPE_CHECKING:
     from coordination.api import Proposal, RunView
@@ -108,6 +108,8 @@ def _conclude(
         warn(spelled(warning))
     if not as_json and not options["yes"]:
         print_plan(preview)
+        work, least = format_hours(preview.work_hours), format_hours(preview.critical_hours)
+        click.echo(f"{work} of work, in {least} at least; cost {preview.cost}")
         click.echo(f"\n{spelled(preview.diff)}", nl=False)
     what = f"{preview.plan.id} with {counted(len(preview.todos), 'todo')}"
     if options["dry_run"]:

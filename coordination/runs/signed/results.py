@@ -23,7 +23,14 @@ from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.records import TodoSpec
 from coordination.runs.signed.orders import SignedRun, operation_field
 from coordination.trust.orders import OperationKind, foreign
-from coordination.trust.results import COMPENSATED, SUCCEEDED, ResultRecord, undone_field, worker_of
+from coordination.trust.results import (
+    COMPENSATED,
+    SUCCEEDED,
+    ResultRecord,
+    digest,
+    undone_field,
+    worker_of,
+)
 
 if TYPE_CHECKING:
     from coordination.ecosystem.changes import RunOutcome
@@ -146,6 +153,15 @@ def signed_results(run: SignedRun, names: Sequence[str]) -> Iterator[SignedResul
                 raise
             except NotAllowed as refused:
                 yield SignedResult(todo=name, doubt=refused)
+
+
+def check_output_of(run: SignedRun, todo: str, output: str) -> None:
+    """Check that a trusted worker has signed this output of a todo. Raises NotTrusted."""
+    (result,) = signed_results(run, [todo])
+    if result.doubt is not None:
+        raise result.doubt
+    if result.output != digest(output):
+        raise foreign(f"the output of {todo} in Redis is not that of its signed result")
 
 
 def check_undo(run: SignedRun, todo: str, spec: TodoSpec) -> None:

@@ -24,7 +24,6 @@ from coordination.runs.records import (
     Descriptor,
     RunBrief,
     RunStatus,
-    TodoSpec,
     TodoState,
     changes_nothing,
 )
@@ -289,10 +288,10 @@ class RunReader:
             if repo in changed
         }
 
-    def spec(self, run_id: str, todo: str) -> TodoSpec:
-        """Return a todo as its worker got it. Raises Unreadable."""
-        with readable(run_id):
-            return TodoSpec.model_validate_json(self._redis.hget(self._keys.run(run_id).spec, todo) or "")
+    def spec_and_output(self, run_id: str, todo: str) -> tuple[str, str]:
+        """Return a todo as its worker got it, and its output, as JSON; empty where Redis has none."""
+        keys = self._keys.run(run_id)
+        return self._redis.hget(keys.spec, todo) or "", self._redis.hget(keys.output, todo) or ""
 
     def commits_of(self, run_id: str, todo: TodoView) -> tuple[str, str]:
         """Return the commit at which a todo began, and the one that it made; equal where it made none, and
