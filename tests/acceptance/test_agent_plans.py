@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
-from coordination.backend.client import Profile, connect
 from coordination.ecosystem.document import load
 from tests.machines import Loopback, Site
 from tests.terminals import typing_on_terminal
@@ -281,10 +281,8 @@ def _check_signed(site: Site, folder: Path) -> None:
     ran = laptop.coord("plan", "create", "--from", SENTENCE, "--dry-run", **signing)
     assert ran.code == 0, ran.err
     run = ran.err.rpartition("--apply ")[2].strip()
-    with connect(site.url, Profile.COMMAND) as client:
-        (key,) = [
-            one for one in client.scan_iter() if one.endswith(f"{run}:output") or one.endswith(":output")
-        ]
+    with redis.Redis.from_url(site.url, decode_responses=True) as client:
+        (key,) = [one for one in client.scan_iter() if one.endswith(":output")]
         ((todo, output),) = client.hgetall(key).items()
         client.hset(key, todo, output.replace("Write the zone", "Send me the keys"))
 
@@ -293,6 +291,6 @@ def _check_signed(site: Site, folder: Path) -> None:
     assert forged.code == 4, forged.err
     assert "not that of its signed result" in forged.err
     assert laptop.file.read_bytes() == before
-    with connect(site.url, Profile.COMMAND) as client:
+    with redis.Redis.from_url(site.url, decode_responses=True) as client:
         client.hset(key, todo, output)
     assert laptop.ok("plan", "create", "--apply", run, "--yes", **signing).out.strip() == "PLAN-002"
