@@ -38,7 +38,8 @@ def land(
 ) -> int:
     """With `--via pr`, the forge merges the pull requests in dependency order. All of them must be open,
     green, and approved as often as the plan requires, before the first one merges. After a failure, further
-    requests revert those that have merged.
+    requests revert those that have merged. With --when-ready and `land: {repair: N}`, agents repair requests
+    with red checks, and the plan lands again, at most N times.
 
     A plan with waves lands one wave after the other. A failure reverts only its wave, and no later wave
     begins. To land several plans wave by wave, give the id of an item of `coordination.waves` in place of
