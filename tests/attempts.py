@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from coordination.backend.steps.run import Undo
 from coordination.errors import GitRefused
+from coordination.messages import Message
 from coordination.models import AgentAction, Repo, Retry, Todo
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import AgentUsage, RunBrief, TodoSpec, TodoState
@@ -44,6 +46,12 @@ def undo(
     return Undo(was=was, output=output, last=last, run=UNDONE, had_ended=True)
 
 
+def message(payload: object, sender: str = "agent:ann") -> Message:
+    """Return a message that waits for the repository."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return Message(id="m", to="repo:api", type="note", payload=payload, sender=sender, sent_at=at, offset=1)
+
+
 @dataclass
 class Bench:
     folder: Path
@@ -61,6 +69,10 @@ class Bench:
     """Failures of the todo so far."""
     reads: Mapping[str, Path] = field(default_factory=dict)
     """Where the agent sees other repositories."""
+    changes: Callable[[Mapping[str, Any]], str] = lambda _: ""
+    """Returns the changes of a predecessor in `context`."""
+    messages: Sequence[Message] = ()
+    """Those that wait for the repository."""
     used: list[AgentUsage] = field(default_factory=list)
     """The use of agents that attempts have noted."""
     is_over_budget: bool = False
@@ -141,6 +153,8 @@ class Bench:
             git_sessions=GitSessions(),
             sandboxes=self._sandboxes(settings or Settings()),
             reads=lambda: self.reads,
+            changes=self.changes,
+            messages=lambda: self.messages,
             landing=None,
             base=None,
             set_back=str,

@@ -10,6 +10,7 @@ from coordination.cache import Limits, Store
 from coordination.cache.entries import RESULTS
 from coordination.forges.budget import ForgeBudget
 from coordination.locks import LockManager
+from coordination.messages.bus import MessageBus, open_bus
 from coordination.models import Signatures
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.remote_steps.calls import ProxyContexts, ProxyStore
@@ -63,7 +64,14 @@ class Execution:
             orders=core.order_check,
             git_sessions=self.git_sessions,
             change_sets=self.change_sets,
+            bus=self._bus,
         )
+
+    @property
+    def _bus(self) -> MessageBus | None:
+        """None for a restricted worker, which may not read inboxes."""
+        core = self._core
+        return None if core.restricted else open_bus(core.redis, core.config.settings, core.worker.id)
 
     @cached_property
     def outcome_steps(self) -> OutcomeSteps:

@@ -38,7 +38,7 @@ LONGEST_SERVER = 64
 """Characters of the id of a server; it has 32."""
 LONGEST_TITLE = 500
 """Characters of an event's title."""
-FACTS = ("commit", "run", "settled_by")
+FACTS = ("commit", "run", "settled_by", "began")
 """The facts of a predecessor that its dependents get."""
 
 
@@ -108,6 +108,8 @@ class PredecessorOutput:
     """The run that executed it: an earlier one if it was carried over."""
     fence: int
     """Fence of its settle: of two todos of one repository, the one with the higher fence came later."""
+    began: str | None = None
+    """The commit at which it began; None where that is not known."""
 
     @property
     def output(self) -> Any:
@@ -407,9 +409,14 @@ def _predecessors(
     facts = (values[i :: len(FACTS)] for i in range(len(FACTS)))
     return [
         PredecessorOutput(
-            todo=todo, json=output or "", commit=commit, run=run or run_id, fence=int(settled_by or 0)
+            todo=todo,
+            json=output or "",
+            commit=commit,
+            run=run or run_id,
+            fence=int(settled_by or 0),
+            began=began,
         )
-        for todo, output, commit, run, settled_by in zip(todos, outputs, *facts, strict=True)
+        for todo, output, commit, run, settled_by, began in zip(todos, outputs, *facts, strict=True)
     ]
 
 

@@ -41,7 +41,8 @@ def test_a_dependent_on_another_host_finds_exactly_the_commit_of_its_predecessor
     told = b.told(run, "T2")["T1"]
     path = Path(told["path"])
     assert told == {
-        "todo": "T1", "repo": "up", "output": None, "branch": f"coord/{run}", "commit": tip(mine, run),
+        "todo": "T1", "repo": "up", "output": None, "branch": f"coord/{run}",
+        "began": git(mine, "rev-parse", "main"), "commit": tip(mine, run),
         "path": str(carried(b.state, run) / "up" / tip(mine, run)),
     }  # fmt: skip
     assert git(path, "rev-parse", "HEAD") == told["commit"] == git(path, "rev-parse", told["branch"])

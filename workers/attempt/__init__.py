@@ -8,6 +8,7 @@
 | `checks.py` | running a quality check; its verdict, from its exit code and its JUnit report |
 | `commands.py` `call.py` | from an action to a command under the guard; the caller of a python function |
 | `agent_rounds.py` `prompt.py` | an agent's rounds: prompt, program, paths, verify commands, feedback |
+| `changes.py` | the changes of predecessors, for a prompt |
 | `usage.py` | what the agents of an attempt have used so far |
 | `in_process.py` | services and landings, which need no command |
 | `context.py` `context_socket.py` | COORD_CONTEXT; shared values that a todo reads and sets |

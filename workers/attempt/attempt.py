@@ -329,6 +329,8 @@ class Attempt:
                     plan=self._env.brief.plan_id,
                     followers=self._followers,
                     predecessors=self._env.context().get("predecessors", ()),
+                    changes=self._env.changes,
+                    messages=self._env.messages() if compensated is None else (),
                     reads=reads,
                     answered=self.grant.question,
                     answer=self.grant.answer,

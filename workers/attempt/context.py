@@ -260,6 +260,7 @@ def _fields(handed: PredecessorOutput, repo: str, prefix: str) -> dict[str, Any]
         "repo": repo,
         "output": handed.output,
         "branch": branch,
+        "began": handed.began,
         "commit": handed.commit,
     }
 

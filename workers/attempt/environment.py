@@ -13,7 +13,9 @@ from typing import Any
 from coordination.branches import run_branch
 from coordination.credentials.records import Purpose
 from coordination.credentials.store import credentials_file
-from coordination.errors import PlanRefused
+from coordination.errors import CoordinationError, NotFound, PlanRefused
+from coordination.messages.bus import MessageBus
+from coordination.messages.records import Message
 from coordination.models import LandCheck, QaAction
 from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.change_sets.store import ChangeSets
@@ -26,6 +28,7 @@ from coordination.sandbox import Bounds
 from coordination.text import listed
 from workers.attempt.actions import AttemptAction, Compensate, RunTodo
 from workers.attempt.attempt_cache import AttemptCache
+from workers.attempt.changes import changes_of
 from workers.attempt.checks import RunCheck
 from workers.attempt.context import Context, PredecessorPaths
 from workers.attempt.context_socket import ContextSocket
@@ -45,6 +48,7 @@ from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import until_answered
 from workers.sandbox import Sandboxes
 from workers.transfer.commits import CommitTransfer
+from workers.transfer.fetcher import depot_of
 from workers.transfer.routes import BundleStore
 from workers.trust.signed_results import SignedResults
 from workers.trust.worker_trust import OrderCheck
@@ -59,6 +63,10 @@ MakeLandTodo = Callable[
     LandTodo,
 ]
 """Its arguments tell a stop, write a line of the log, and run a check at a commit."""
+
+
+MESSAGES_READ = 10
+"""Messages of an inbox that are read for a prompt; each may have a payload of 1 MiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +102,10 @@ class AttemptEnvironment:
     """Checks out the other repositories that the agent sees; returns where. Raises a CoordinationError with
     the reason why one cannot be seen.
     """
+    changes: Callable[[Mapping[str, Any]], str]
+    """Returns the changes of a predecessor in COORD_CONTEXT, where this host has them."""
+    messages: Callable[[], Sequence[Message]]
+    """Returns the messages that wait in the inbox of the repository, the first ones; it takes none."""
     landing: MakeLandTodo | None
     """Makes the todo of a landing run; None if this worker may not write change sets."""
     base: Callable[[], RunBase] | None
@@ -212,8 +224,9 @@ class AttemptEnvironments:
         orders: OrderCheck,
         git_sessions: GitSessions,
         change_sets: ChangeSets | None,
+        bus: MessageBus | None,
     ) -> None:
-        """`change_sets`: None for a restricted worker, whose Redis user may not write them."""
+        """`change_sets`, `bus`: None for a restricted worker, whose Redis user may not use them."""
         self._store = store
         self._worker = worker
         self._config = config
@@ -224,6 +237,7 @@ class AttemptEnvironments:
         self._orders = orders
         self._git_sessions = git_sessions
         self._change_sets = change_sets
+        self._bus = bus
         self._sandboxes = Sandboxes(config.settings, config.state)
         self._secrets = TodoSecrets(credentials_file(), os.environ, worker.host, self._record_secrets)
         self._access = GitCredentials(self._secrets.store, config.state, self._record_git).access
@@ -261,6 +275,8 @@ class AttemptEnvironments:
             ),
             secrets=self._secrets,
             reads=cache(lambda: self._reads(grant, brief, context, log)),
+            changes=partial(self._changes, grant),
+            messages=lambda: self._messages(grant, log),
             results=self._results,
             git_sessions=self._git_sessions,
             sandboxes=self._sandboxes,
@@ -290,6 +306,24 @@ class AttemptEnvironments:
             self._signed_results.check_read(grant, read, brief.change_set)
 
         return until_answered(lambda: self._read_repos.of(grant, brief, commits, check, log.line))
+
+    def _changes(self, grant: Grant, predecessor: Mapping[str, Any]) -> str:
+        repo, began, commit = (predecessor.get(name) or "" for name in ("repo", "began", "commit"))
+        if not began or not commit:
+            return ""
+        served, fetched = self._served.get(repo), depot_of(self._config.state, grant.run_id, repo)
+        return changes_of([place for place in (served, fetched) if place and place.is_dir()], began, commit)
+
+    def _messages(self, grant: Grant, log: Log) -> Sequence[Message]:
+        inbox = f"repo:{grant.spec.repo.name}"
+        try:
+            return self._bus.peek(inbox, MESSAGES_READ) if self._bus else ()
+        except NotFound:  # nobody has ever sent one
+            return ()
+        except (CoordinationError, ValueError, OverflowError, RecursionError) as error:
+            # any program can write there; the agent does without what cannot be read
+            log.line(f"the messages of {inbox} are left out: {error}")
+            return ()
 
     def _check_history(self, grant: Grant, context: Callable[[], Mapping[str, Any]], start: str) -> None:
         """Ask git if the commit at which a todo starts has those of its predecessors in its repository."""

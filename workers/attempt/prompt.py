@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from coordination import models
+from coordination.messages.records import Message
 from coordination.models import AgentAction, Check, criteria_in_words, text_of
 from coordination.text import fenced
-from workers.agents.fields import line
+from workers.agents.fields import clean, line
 from workers.attempt.actions import CompensatedTodo
 
 MOST_BYTES = 64 * 1024
-"""Bytes of a prompt without the task itself; the data of predecessors is cut first."""
+"""Bytes of a prompt. The changes of predecessors are cut first, then their outputs, then messages."""
 MOST_OUTPUT = 4 * 1024
-"""Characters of a predecessor's output in the prompt; the whole one is in COORD_CONTEXT."""
+"""Bytes of a predecessor's output in the prompt; the whole one is in COORD_CONTEXT."""
+MOST_MESSAGES = 8 * 1024
+"""Bytes of all messages in the prompt."""
+MOST_CHANGES = 20
+"""Predecessors whose changes are asked for: each costs calls of git."""
 FEEDBACK_BYTES = 4 * 1024
 CHANGED_NOTHING = (
     "You have changed no file and written no COORD_OUTPUT. Do the task; or, if you cannot, say why in a line "
@@ -55,6 +61,10 @@ class Task:
     """The todos that wait for it, each with its repository."""
     predecessors: Sequence[Mapping[str, Any]] = ()
     """As COORD_CONTEXT has them."""
+    changes: Callable[[Mapping[str, Any]], str] = lambda _: ""
+    """Returns the changes of one of them; empty where this host does not have them."""
+    messages: Sequence[Message] = ()
+    """The messages that wait for the repository."""
     reads: Mapping[str, Path] = field(default_factory=dict)
     """Repository → where it sees it."""
     answered: str = ""
@@ -139,15 +149,56 @@ def _data(task: Task, left: int) -> Iterable[str]:
         block = f"The last attempt failed. It said:\n{fenced(task.failure)}"
         left -= len(block.encode()) + 2
         yield block
-    for one in task.predecessors:
-        text = json.dumps(one.get("output"), ensure_ascii=False)[:MOST_OUTPUT]
-        place = f", in {one['path']}" if one.get("path") else ""
-        block = f"{one.get('todo')} ({one.get('repo')}{place}) has left:\n{fenced(text)}"
+    for block, rest in chain(_messages(task), _outputs(task), _changes(task)):
         left -= len(block.encode()) + 2
         if left < 0:
-            yield "More predecessors are in COORD_CONTEXT."
+            yield rest
             return
         yield block
+
+
+def _messages(task: Task) -> Iterator[tuple[str, str]]:
+    """Yield the messages in one block, and the sentence in its place."""
+    inbox, lines, left = f"repo:{task.repo.name}", list[str](), MOST_MESSAGES
+    for one in task.messages:
+        fields = {"from": one.sender, "type": one.type, "sent_at": one.sent_at, "payload": one.payload}
+        lines.append(_json(fields, left))
+        left -= len(lines[-1].encode())
+        if left <= 0:
+            break
+    if lines:
+        yield (
+            f"Messages wait in the inbox {inbox}, and stay there:\n" + fenced("\n".join(lines)),
+            f"Messages wait in the inbox {inbox}.",
+        )
+
+
+def _outputs(task: Task) -> Iterator[tuple[str, str]]:
+    """Yield the output of each predecessor, and the sentence in place of it and those after it."""
+    for one in task.predecessors:
+        place = f", in {one['path']}" if one.get("path") else ""
+        block = f"{_name(one, place)} has left:\n{fenced(_json(one.get('output'), MOST_OUTPUT))}"
+        yield block, "More predecessors are in COORD_CONTEXT."
+
+
+def _changes(task: Task) -> Iterator[tuple[str, str]]:
+    """Yield the changes of the last predecessors, the last one first, and the sentence in place of others."""
+    committed = [one for one in task.predecessors if one.get("commit")]
+    for one in committed[: -MOST_CHANGES - 1 : -1]:
+        if text := task.changes(one):
+            commits = f"from {one.get('began')} to {one.get('commit')}"
+            block = f"{_name(one)} has changed, {commits}:\n{fenced(clean(text))}"
+            yield block, "Predecessors have changed more, from `began` to `commit` in COORD_CONTEXT."
+
+
+def _name(predecessor: Mapping[str, Any], place: str = "") -> str:
+    return f"{predecessor.get('todo')} ({predecessor.get('repo')}{place})"
+
+
+def _json(value: object, most: int) -> str:
+    """Return a value of others as JSON on one line, cut after so many bytes."""
+    text = clean(json.dumps(value, ensure_ascii=False, default=str))
+    return text.encode()[:most].decode(errors="ignore")
 
 
 def command_text(check: Check) -> str:

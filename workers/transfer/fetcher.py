@@ -95,6 +95,11 @@ def carried(state: Path, run: str) -> Path:
     return below(state.absolute(), "carried", run)
 
 
+def depot_of(state: Path, run: str, repo: str) -> Path:
+    """Return the repository with the objects that were fetched of one, or are borrowed."""
+    return below(carried(state, run), repo, "depot")
+
+
 class CommitFetcher:
     def __init__(
         self,
@@ -175,7 +180,7 @@ class CommitFetcher:
         return label.since
 
     def _make(self, commit_ref: CommitRef, home: Path, folder: Path, hold: Hold) -> None:
-        depot, new = home / "depot", home / "new"
+        depot, new = depot_of(self._state, commit_ref.run_id, commit_ref.repo), home / "new"
         _remove_stale_locks(depot / ".git")
         _make_repository(depot, commit_ref, self._lender(commit_ref))
         self.fetch(commit_ref, depot, hold)
