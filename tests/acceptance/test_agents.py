@@ -323,3 +323,33 @@ def test_a_round_beyond_the_budget_of_the_plan_is_ended_and_goes_on_after_an_app
     first, second = agents.ledger
     assert (first, second == "new") == ("new", False)
     assert git(agents.folder / "r1", "show", f"coord/{PLAN}:code") == "one\ntwo"
+
+
+def test_agents_in_two_repositories_work_at_once_and_each_in_its_own_session(agents: Testbed):
+    body = """
+        name = os.environ["COORD_REPO"]
+        open(f"{ledger}.{name}", "w").close()
+        for other in ("r1", "r2"):
+            wait_for(other)
+        if number <= 2:
+            open("code", "w").write("wrong")
+        else:
+            open("code", "w").write(f"two in {name}")
+        say()
+    """
+    order(agents, body)
+    with agents.edited() as document:
+        document["repos"].append({**document["repos"][0], "name": "r2", "path": "r2"})
+        (todo,) = document["coordination"]["todos"]
+        document["coordination"]["todos"].append({**todo, "id": "U", "repo": "r2"})
+    agents.repo("r2")
+    assert agents.sweep("--jobs", "2").code == 0
+
+    sessions = set()
+    for repo in ("r1", "r2"):
+        assert git(agents.folder / repo, "show", f"coord/{PLAN}:code") == f"two in {repo}"
+        trailer = "--format=%(trailers:key=Coord-Agent,valueonly)"
+        sessions.add(git(agents.folder / repo, "log", "-1", trailer, f"coord/{PLAN}").split()[-1])
+    assert len(sessions) == 2
+    assert sorted(agents.ledger) == sorted(["new", "new", *sessions])
+    assert [agents.todo(name)["usage"]["rounds"] for name in ("T", "U")] == [2, 2]

@@ -483,6 +483,53 @@ def test_commits_on_another_branch_are_not_lost_silently(agents: Agents):
     assert git(agents.bench.checkout, "show", f"{done.tip}:code") == "two"
 
 
+@pytest.mark.parametrize(
+    ("sandboxed", "why"),
+    [(False, "killed by signal 9"), pytest.param(True, "exit code 137", marks=needs_bubblewrap)],
+)
+def test_a_program_that_is_killed_fails_and_its_retry_begins_clean(agents: Agents, sandboxed: bool, why: str):
+    agents.sandboxed = sandboxed
+    killed = step("echo half > half; kill -9 $PPID", said("never"), result())
+    failed = agents.play(killed)
+    assert (failed.kind, failed.error) == (FAILED, why), agents.log
+    assert agents.bench.standing() == git(agents.bench.checkout, "rev-parse", "main")
+    agents.bench.tries = 1
+
+    done = agents.play(killed, step(TWO))
+
+    assert done.kind is SUCCEEDED, agents.log
+    assert git(agents.bench.checkout, "ls-tree", "--name-only", done.tip) == "code"
+    assert [one.rounds for one in agents.bench.used] == [1, 1]
+
+
+@pytest.mark.parametrize("sandboxed", [False, pytest.param(True, marks=needs_bubblewrap)])
+def test_processes_that_a_program_leaves_have_ended_before_its_work_is_looked_at(
+    agents: Agents, sandboxed: bool
+):
+    agents.sandboxed = sandboxed
+    held, copy = agents.folder / "held", agents.folder / "late"
+    writes = "while date +%N >> late; do :; done"
+    leaves = f"setsid flock {held} sh -c {shlex.quote(writes)} >/dev/null 2>&1 </dev/null &"
+    done = agents.play(
+        step(f"{leaves} until test -e late; do sleep 0.01; done; {TWO}"),
+        verify=[f"flock -n {held} cp late {copy}"],
+    )
+
+    assert done.kind is SUCCEEDED, agents.log
+    assert git(agents.bench.checkout, "show", f"{done.tip}:late") == copy.read_text().strip()
+
+
+def test_fifty_questions_in_one_answer_are_one_wait(agents: Agents):
+    asked = "\n".join(f"QUESTION: {number}, {'x' * 200}?" for number in range(50))
+    done = agents.play(step(TWO, said(asked), result(asked)))
+
+    assert (done.kind, done.reason) == (OutcomeKind.DEFERRED, WaitReason.PERSON)
+    assert done.error.startswith("opus asks: 0, ")
+    assert "QUESTION: 17, " in done.error
+    assert len(done.error) < 5000
+    assert len(agents.starts) == 1
+
+
 @needs_bubblewrap
 def test_in_a_sandbox_it_works_at_a_place_of_plan_and_repository(agents: Agents):
     agents.sandboxed = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -173,6 +174,33 @@ def test_a_checkpoint_is_sent_by_heartbeats_and_at_the_end_of_the_attempt(parts:
         if line[:1] in "{n"
     ]
     assert seen == ["null", '{"n":2}', '{"n":2}']
+
+
+def test_an_agents_check_that_runs_when_the_lease_is_lost_is_ended_and_nothing_is_committed(
+    make_worker: MakeWorker, tmp_path: Path
+):
+    checkout, begun = make_checkout(tmp_path / "r1"), tmp_path / "begun"
+    parts = make_worker(r1=checkout)
+    settings = Settings(
+        agents=[{"name": "a", "kind": "command", "command": ["sh", "-c", "echo two > code"]}], agent="a"
+    )
+    check = f"touch {begun}; exec flock {begun} sh -c 'while :; do :; done'"
+    action = {"type": "agent", "prompt": "Make it two.", "verify": [check]}
+    more = {"T": {"action": action, "sandbox": "off"}}
+    todos = {"T": "r1"}
+    run_id, _ = submit(parts.store, graph(todos, **more), ecosystem(todos, **more), settings, order())
+
+    with ThreadPoolExecutor() as pool:
+        attempt = pool.submit(parts.deliveries.handle, run_id, "T", 1, "r1")
+        until(begun.exists)
+        parts.store.redis.zadd(parts.keys.leases, {f"{run_id} T": 1})
+        assert parts.store.lose(run_id, "T", 1).word == "settled"
+        parts.leases.run_once()
+        result = attempt.result()
+
+    assert result == TaskResult(TaskResultKind.LATER, "its lease was lost")
+    assert git(checkout, "rev-parse", f"coord/{run_id}") == git(checkout, "rev-parse", "main")
+    subprocess.run(["flock", "-n", begun, "true"], check=True)
 
 
 @pytest.fixture

@@ -424,7 +424,8 @@ class AgentRounds:
                 return self._failed(f"budget: its limit of {judged.text} is reached")
         if ended.ok:
             return self._failed(judged.text)
-        outcome = self._around.failed(ended, f"{judged.text}: " if judged.text else "")
+        told = judged.text in describe_exit(ended, self._around.grant.spec.timeout)
+        outcome = self._around.failed(ended, "" if told else f"{judged.text}: ")
         if outcome.kind is OutcomeKind.FAILED:
             self._finish(judged.text)
         return outcome
