@@ -17,7 +17,7 @@ from coordination.cli.runs.sweep import run_prepared
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.declared import data_of
-from coordination.models import QaAction, ShellAction
+from coordination.models import AgentAction, QaAction, ShellAction
 from coordination.terminal import spelled
 from coordination.text import counted, listed, shortened
 
@@ -84,7 +84,9 @@ def _action(todo: Todo) -> str:
         return action.run if isinstance(action.run, str) else " ".join(action.run)
     if isinstance(action, QaAction) and action.run is None:
         return f"the check {action.check}" if action.check else "its check"
-    return action.type if action else "agent"
+    if action is None or isinstance(action, AgentAction):
+        return f"agent: {' '.join(((action and action.prompt) or todo.task).split())}"
+    return action.type
 
 
 def print_template(template: Template) -> None:
