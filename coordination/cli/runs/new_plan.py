@@ -25,20 +25,18 @@ PROPOSED: Mapping[str, Callable[..., int]] = {
     "--proposal": create_from_file,
 }
 """Option whose value is a proposal, or leads to one → the function that shows and writes it."""
+GENERATE = ("--from-template", *PROPOSED)
+SELECT = tuple(option for option in GENERATE if option != "--apply")
+"""The options that go with selected repositories; a run has its own."""
 BELONG = {
     "--set": ("given", ("--from-template",)),
     "--agent": ("agent", ("--from",)),
     "--yes": ("yes", tuple(PROPOSED)),
-    **{
-        flag: (name, ("--from-template", *PROPOSED))
-        for flag, name in {
-            "--tag": "tags",
-            "--role": "roles",
-            "--all": "all_repos",
-            "--dry-run": "dry_run",
-            "--sweep": "sweep",
-        }.items()
-    },
+    "--tag": ("tags", SELECT),
+    "--role": ("roles", SELECT),
+    "--all": ("all_repos", SELECT),
+    "--dry-run": ("dry_run", GENERATE),
+    "--sweep": ("sweep", GENERATE),
 }
 """Option → its parameter, and the options of which it needs one."""
 NAMES = {
@@ -129,7 +127,7 @@ def create_plan(
         create_records(call, declared, options, from_file=from_file, as_json=as_json)
         return 0
     fields = PlanFields(**values_of(fields_of(declared), options)).given()
-    repos = fields.pop("repos", ())
+    repos = fields.pop("repos", ()) if made_of in SELECT else ()
     if made_of in PROPOSED:
         if fields:
             raise UsageError(f"{made_of} sets the fields of the plan", f"leave out: {', '.join(fields)}")

@@ -266,6 +266,13 @@ def test_options_that_contradict_a_proposal_are_refused(apply: Apply, file: Path
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize("words", [("--tag", "core"), ("--all",), ("--repos", "api"), ("--agent", "a")])
+def test_the_proposal_of_a_run_has_the_selection_of_the_run(typed: Typed, words: tuple[str, ...]):
+    done = typed("plan", "create", "--apply", "last", *words, "--yes")
+
+    assert (done.code, words[0] in done.err or "repos" in done.err) == (2, True)
+
+
 def test_a_warning_tells_that_no_agent_could_execute_it(apply: Apply, file: Path):
     file.write_text(FILE.replace('settings: {agent_command: "my-agent"}\n', ""))
 
