@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -571,6 +572,47 @@ def test_an_attempt_of_a_later_run_goes_on_in_a_session_that_had_not_finished(ag
 
     assert done.kind is SUCCEEDED, agents.log
     assert agents.starts[1]["resumed"]
+
+
+def chosen_session(start: Mapping[str, Any]) -> str:
+    """Return the session that a start was told to begin."""
+    words: list[str] = start["argv"]
+    return words[words.index("--session-id") + 1]
+
+
+@needs_bubblewrap
+def test_a_todo_continues_the_session_of_another_one_that_has_finished(agents: Agents):
+    agents.sandboxed = True
+    assert agents.play(step(TWO)).kind is SUCCEEDED, agents.log
+    agents.bench.run, agents.fields = RUN.replace(RUN[-4:], "zzzz"), {"id": "U"}
+
+    done = agents.play(step(TWO), step("echo three > code"), step("echo four > code"), continues="T")
+
+    assert done.kind is SUCCEEDED, agents.log
+    first, second = agents.starts
+    assert second["resumed"] == chosen_session(first)
+    assert second["prompt"].startswith("Make it two."), "nothing was interrupted"
+
+    agents.bench.run = RUN.replace(RUN[-4:], "yyyy")
+    assert agents.play(*[step("echo four > code")] * 3, continues="T").kind is SUCCEEDED, agents.log
+    assert agents.starts[2]["resumed"] == chosen_session(first), "its own session goes on"
+
+
+def test_a_session_that_a_todo_cannot_continue_is_a_new_one(agents: Agents):
+    assert agents.play(step(TWO)).kind is SUCCEEDED, agents.log
+    agents.bench.run, agents.fields = RUN.replace(RUN[-4:], "zzzz"), {"id": "U"}
+    limited = refused(429, "rate limit reached")
+
+    for continues in ("T", "MISSING"):
+        agents.fields["id"] = f"U-{continues}"
+        before = len(agents.starts)
+        played = [step(TWO)] * before + [limited, step("echo three > code")]
+        assert agents.play(*played, continues=continues).kind is OutcomeKind.DEFERRED, agents.log
+        assert agents.play(*played, continues=continues).kind is SUCCEEDED, agents.log
+
+        new, again = agents.starts[before:]
+        assert new["resumed"] == "", "the folder is another one, and this program needs the same"
+        assert again["resumed"] == chosen_session(new), "after an interruption its own session goes on"
 
 
 def test_a_session_that_cannot_be_resumed_is_followed_by_a_new_one(agents: Agents):
