@@ -186,11 +186,13 @@ class Column:
     of: str | Callable[[Any], object] = ""
     """The field that it shows, or a function of the record; empty: the field of this name."""
     flexible: bool = False
-    """True if it shrinks in a narrow terminal; other columns keep their width."""
+    """True if it shrinks first in a narrow terminal."""
     folds: bool = False
     """True if a long cell continues in the next line; else it is cut with `…`."""
     wide: bool = False
     """True if only `--wide` shows it; the command then has that option."""
+    leaves: int = 0
+    """Rank in which it leaves a table that is too wide for the terminal, the highest first; 0: it stays."""
 
     def value(self, record: Any) -> object:
         """Return what the column shows of a record: text, or a Cell."""

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     )
     from coordination.changes.requests.repair import RepairAction, RepairResult
     from coordination.changes.resolve import ConflictState, Resolution
-    from coordination.changes.view import ChangeView, ToLand
+    from coordination.changes.view import ChangeView, ChangeWait, ToLand
     from coordination.charts.svg import MADE_BY
     from coordination.checks.ci import CiJob, annotations_of, summary_of, write_junit
     from coordination.checks.report import CheckView, QaReport, checks_in_words
@@ -199,7 +199,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "changes.requests.records": ("RequestAction", "RequestOptions", "RequestResult", "RequestView"),
     "changes.requests.repair": ("RepairAction", "RepairResult"),
     "changes.resolve": ("ConflictState", "Resolution"),
-    "changes.view": ("ChangeView", "ToLand"),
+    "changes.view": ("ChangeView", "ChangeWait", "ToLand"),
     "charts.svg": ("MADE_BY",),
     "checks.ci": ("CiJob", "annotations_of", "summary_of", "write_junit"),
     "checks.report": ("CheckView", "QaReport", "checks_in_words"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import ChangeView, CheckVerdict, ConflictState
+from coordination.api import ChangeView, ChangeWait, CheckVerdict, ConflictState
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import plain, print_none, print_records, print_table, wide_option
@@ -57,6 +57,8 @@ def _request(change: ChangeView) -> Cell:
 def _state(change: ChangeView) -> Cell:
     if change.landed is None:
         before = f"{_reverted(change)}; waits for " if change.reverted else ""
+        if not before and change.wait_reason is ChangeWait.ORDER:
+            return Cell(f"ready to land: coord land {change.plan}", Tone.GOOD)
         return Cell(f"{before}{change.waits_for or ''}", Tone.HELD)
     how = f"{change.landed.method} {change.landed.commit[:12]} ({change.landed.via})"
     return Cell(f"landed {format_time(change.landed.at)}: {how}, run {change.landed.run}", Tone.GOOD)
@@ -70,7 +72,31 @@ def _reverted(change: ChangeView) -> str:
     return f"reverted {format_time(reverted.at)}: {how}{page}, run {reverted.run}"
 
 
-PLAN = Column("PLAN")
+def _together(found: Sequence[ChangeView]) -> list[tuple[object, ...]]:
+    """Return a row for each plan and state: the repositories that are in it, and the sums of their work."""
+    groups: dict[tuple[str, Cell], list[ChangeView]] = {}
+    for change in found:
+        state = Cell("landed", Tone.GOOD) if change.landed else _state(change)
+        groups.setdefault((change.plan, state), []).append(change)
+    return [
+        (
+            plan,
+            f"{len(some)}: {', '.join(change.repo for change in some)}",
+            sum(change.commits or 0 for change in some),
+            f"+{sum(change.added or 0 for change in some)} -{sum(change.removed or 0 for change in some)}",
+            state,
+        )
+        for (plan, state), some in groups.items()
+    ]
+
+
+OF_ALL = (
+    Column("PLAN"),
+    Column("REPOSITORIES", flexible=True),
+    Column("COMMITS"),
+    Column("LINES"),
+    Column("STATE", flexible=True, folds=True),
+)
 COLUMNS = (
     Column("REPO"),
     Column("BRANCH", wide=True),
@@ -91,14 +117,16 @@ COLUMNS = (
 @output_options(ChangeView)
 def changes(call: CliContext, values: Mapping[str, Any], *, form: Form) -> None:
     found = call.coord.changes.list(**values)
-    form.records(found, lambda: _print(found, COLUMNS if "plan" in values else (PLAN, *COLUMNS)))
+    form.records(found, lambda: _print(found, of_one="plan" in values))
 
 
-def _print(change_sets: Sequence[ChangeView], columns: Sequence[Column]) -> None:
-    if change_sets:
-        print_records(columns, change_sets)
-    else:
+def _print(change_sets: Sequence[ChangeView], *, of_one: bool) -> None:
+    if not change_sets:
         print_none("there is no change set", "make one: coord sweep PLAN")
+    elif of_one:
+        print_records(COLUMNS, change_sets)
+    else:
+        print_table(OF_ALL, _together(change_sets))
 
 
 def print_diff(diffs: Sequence[RepoDiff]) -> None:

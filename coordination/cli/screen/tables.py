@@ -27,9 +27,10 @@ from coordination.text import listed
 GAP = "  "
 LEAST = 8
 """Least width of a flexible column."""
-LONG_WORD = 20
-"""Letters of a word that may be broken, such as a path; shorter ones stay whole where the terminal allows it.
-"""
+NARROWEST = 24
+"""Width that a flexible column keeps as long as another column may leave."""
+LONG_WORD = 21
+"""Letters of a word that may be broken, such as a path; shorter ones, such as the id of a run, stay whole."""
 _WIDE = "coord.wide"
 """The key in the data of a click context that says if the call has `--wide`."""
 _UNSEEN = re.compile(f"[{CONTROLS}\t\n]+")
@@ -111,8 +112,15 @@ def drawn(
     widths = [max(map(length, [column.name, *cells])) for column, cells in zip(columns, texts, strict=True)]
     if width is None and not colour:
         return _padded(columns, texts, widths)
-    fitted = widths if width is None else _fitted(columns, texts, widths, width)
-    return _coloured(columns, rows, texts, fitted, colour=colour)
+    if width is None:
+        return _coloured(columns, rows, texts, widths, colour=colour)
+    kept = list(range(len(columns)))
+    while (fitted := _fitted([columns[i] for i in kept], [texts[i] for i in kept], width)) is None:
+        if (leaves := _leaves(columns, kept)) is None:
+            return _blocks(columns, rows, texts, width, colour=colour)
+        kept.remove(leaves)
+    some = [[row[i] for i in kept] for row in rows]
+    return _coloured([columns[i] for i in kept], some, [texts[i] for i in kept], fitted, colour=colour)
 
 
 def _padded(
@@ -182,19 +190,47 @@ def _columns(columns: Sequence[str | Column]) -> list[Column]:
     return [*made, Column(last.upper(), flexible=True, folds=True) if isinstance(last, str) else last]
 
 
-def _fitted(
-    columns: Sequence[Column], texts: Sequence[Sequence[str]], widths: Sequence[int], width: int
-) -> list[int]:
-    """Return the widths after shrinking the widest flexible columns, first as far as their words allow. Other
-    columns keep theirs, even if the line becomes too long.
+def _fitted(columns: Sequence[Column], texts: Sequence[Sequence[str]], width: int) -> list[int] | None:
+    """Return the widths after shrinking the widest columns as far as their words allow: the flexible ones,
+    then, where no column may leave, the others, which fold. None if that is too wide.
     """
-    fitted = list(widths)
-    flexible = [i for i, column in enumerate(columns) if column.flexible]
+    fitted = [max(map(length, [column.name, *cells])) for column, cells in zip(columns, texts, strict=True)]
+    least = [_least(column, cells) for column, cells in zip(columns, texts, strict=True)]
+    may_leave = any(column.leaves for column in columns)
     excess = sum(fitted) + len(GAP) * (len(fitted) - 1) - width
-    if excess > 0:
-        excess = _shrink(fitted, {i: _least(columns[i], texts[i]) for i in flexible}, excess)
-    _shrink(fitted, {i: max(LEAST, length(columns[i].name)) for i in flexible}, excess)
-    return fitted
+    for flexible in (True, False):
+        if flexible or not may_leave:
+            these = (i for i, column in enumerate(columns) if column.flexible is flexible)
+            floor = NARROWEST if may_leave else 0
+            excess = _shrink(fitted, {i: min(max(least[i], floor), fitted[i]) for i in these}, excess)
+    return fitted if excess <= 0 else None
+
+
+def _leaves(columns: Sequence[Column], kept: Sequence[int]) -> int | None:
+    """Return the column that leaves next; None if all stay."""
+    some = [i for i in kept if columns[i].leaves]
+    return max(some, key=lambda i: columns[i].leaves, default=None)
+
+
+def _blocks(
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    texts: Sequence[Sequence[str]],
+    width: int,
+    *,
+    colour: bool,
+) -> Iterator[str]:
+    """Yield a block of lines for each row, a column below the other: a row is too wide for the terminal."""
+    names = max(length(column.name) for column in columns)
+    room = max(LONG_WORD, width - names - len(GAP))
+    for number, (row, cells) in enumerate(zip(rows, zip(*texts, strict=True), strict=True)):
+        if number:
+            yield ""
+        for column, cell, text in zip(columns, row, cells, strict=True):
+            style = COLOURS[_tone(cell)] if colour else ""
+            for i, part in enumerate(wrapped(text, room) if text else ()):
+                heading = "" if i else column.name
+                yield _line([heading, part], [names, room], ["bold" if colour else "", style])
 
 
 def _least(column: Column, cells: Iterable[str]) -> int:
@@ -221,7 +257,7 @@ def _shrink(widths: list[int], least: Mapping[int, int], excess: int) -> int:
 def _parts(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int]) -> Iterator[list[str]]:
     """Yield the lines of a row: several where a cell folds."""
     folded = [
-        wrapped(cell, width) if column.folds else [cut(cell, width)] if column.flexible else [cell]
+        [cut(cell, width)] if column.flexible and not column.folds else wrapped(cell, width)
         for column, cell, width in zip(columns, cells, widths, strict=True)
     ]
     for i in range(max(map(len, folded))):

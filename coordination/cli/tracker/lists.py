@@ -18,6 +18,8 @@ from coordination.states import Tone, tone_of
 
 GIVING = frozenset({"WORKER", "ASSIGNEE", "PATH", "REPOS", "TITLE", "TASK", "NOTES", "TAGS"})
 """Columns that shrink in a narrow terminal."""
+LEAVING = {"WORKER": 3, "ASSIGNEE": 2, "TARGET": 1}
+"""Columns that leave a narrow terminal, the highest first."""
 NO_RUN = ("", "", "")
 """Columns on the run of a todo that no live run has."""
 
@@ -135,5 +137,5 @@ def _print(names: Sequence[str], rows: Sequence[Sequence[object]], none: tuple[s
     if not rows:
         print_none(*none)
         return
-    columns = [Column(name, flexible=name in GIVING) for name in names]
+    columns = [Column(name, flexible=name in GIVING, leaves=LEAVING.get(name, 0)) for name in names]
     print_table(*filled(columns, rows))

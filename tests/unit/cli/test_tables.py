@@ -55,8 +55,39 @@ def test_what_gives_way_is_cut_or_folded_and_the_rest_stays_whole() -> None:
     assert all(line.startswith((" " * 12, "TODO")) for line in folded)
 
 
-def test_ids_stay_whole_even_past_the_edge() -> None:
-    assert lines([ID, TASK], [("TODO-00001", LONG)], 10)[1].startswith("TODO-00001  ")
+def test_a_row_that_is_too_wide_becomes_a_block() -> None:
+    rows = [("TODO-00001", "in_progress", LONG), ("TODO-2", "", "short")]
+
+    table = lines([ID, STATUS, TASK], rows, 30)
+
+    assert table[:3] == ["TODO    TODO-00001", "STATUS  in_progress", "TASK    Raise the floor of"]
+    assert table[-3:] == ["", "TODO    TODO-2", "TASK    short"]
+    assert max(map(cell_len, table)) <= 30
+
+
+def test_columns_leave_by_rank_before_words_break() -> None:
+    target = Column("TARGET", leaves=1)
+    kind = Column("KIND", leaves=2)
+    rows = [("TODO-00001", "maintenance", "2026-03-31", LONG)]
+
+    def heads(width: int) -> list[str]:
+        return lines([ID, kind, target, TASK], rows, width)[0].split()
+
+    assert heads(80) == ["TODO", "KIND", "TARGET", "TASK"]
+    assert heads(60) == ["TODO", "TARGET", "TASK"]
+    assert heads(40) == heads(30) == ["TODO", "TASK"]
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_names_of_60_characters_fit_or_fold(width: int) -> None:
+    name = "a-repository-with-a-name-of-sixty-characters-as-some-have-it"
+    rows = [("TODO-00001", name, "in_progress", LONG), ("TODO-2", "b", "pending", "short")]
+
+    table = lines([ID, Column("REPO"), STATUS, TASK], rows, width)
+
+    start, end = table[0].index("REPO"), table[0].index("STATUS")
+    assert max(map(cell_len, table)) <= width
+    assert "".join(line[start:end].strip() for line in table[1:-1]) == name
 
 
 def test_columns_stand_below_each_other_whatever_is_written_in_them() -> None:
