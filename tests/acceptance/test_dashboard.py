@@ -4,6 +4,7 @@ real runs; rights, forms of other sites, two tabs at once, and a Redis that goes
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Iterator
 from html import unescape
@@ -202,6 +203,14 @@ def test_the_bar_of_a_failed_run_says_so_in_colour_and_in_words(
 
     assert re.search(rf'<progress class="bad"[^>]* aria-label="progress of run {failed}"', text)
     assert re.search(rf"<strong>\s*{state}0 of \d+ succeeded", text)
+
+
+def test_the_last_lines_of_its_output_stand_below_a_failed_todo(testbed: Testbed, tab: Tab):
+    for page in (tab.get("/"), tab.get("/run", run=run_of(testbed, "PLAN-002"))):
+        (tail,) = re.findall(r'<pre class="tail">(.*?)</pre>', page.text, re.DOTALL)
+        said = html.unescape(re.sub(r"<[^>]+>", "", tail)).splitlines()
+        assert said[-1] == "<b>bold</b>\\u202e"
+        assert "<b>" not in tail
 
 
 def test_a_log_is_shown_to_its_end_and_goes_on_where_it_was(testbed: Testbed, tab: Tab):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
-from coordination.api import UNWELL, Finding, RunStatus, RunView, TodoView, findings
+from coordination.api import UNWELL, Finding, RunStatus, RunView, TodoView, findings, last_lines
 from coordination.api.coord import Coord
 from coordination.api.machine import examine
 from coordination.dashboard.pages import Page, PageRequest
@@ -49,19 +51,35 @@ async def now(request: PageRequest) -> Page:
     )
 
 
-async def _causes(request: PageRequest, run: RunView) -> Sequence[TodoView]:
-    """Return the first failed todos of a run; none for a large run, which takes long to read."""
+@dataclass(frozen=True)
+class Causes:
+    """The first failed todos of a run, and the last lines of their output."""
+
+    todos: Sequence[TodoView] = ()
+    tails: Mapping[str, str] = field(default_factory=dict)
+
+
+async def _causes(request: PageRequest, run: RunView) -> Causes:
+    """Return the causes of a failed run; none for a large run, which takes long to read."""
     if sum(run.counts.values()) > CAUSES_OF:
-        return ()
+        return Causes()
     # The todos of a run that has ended change with a rollback only.
     found = await request.read(
-        ("causes", run.run_id, run.status), lambda coord: _failed(coord, run), fresh_s=60
+        ("causes", run.run_id, run.status), lambda coord: _read_causes(coord, run.run_id), fresh_s=60
     )
     return found.value
 
 
-def _failed(coord: Coord, run: RunView) -> Sequence[TodoView]:
-    return [todo for todo in coord.runs.get(run.run_id).view().todos if todo.has_failed][:CAUSES]
+def _read_causes(coord: Coord, run_id: str) -> Causes:
+    failed = [todo for todo in coord.runs.get(run_id).view().todos if todo.has_failed][:CAUSES]
+    return Causes(failed, tails_of(coord, run_id, failed))
+
+
+def tails_of(coord: Coord, run_id: str, failed: Iterable[TodoView]) -> dict[str, str]:
+    """Return todo → the last lines of its output, of the first failed ones that have any."""
+    run = coord.runs.get(run_id)
+    tails = {one.id: last_lines(run.log_tail(one.id)) for one in islice(failed, CAUSES) if one.started_at}
+    return {name: "\n".join(lines) for name, lines in tails.items() if lines}
 
 
 def _now(coord: Coord) -> Mapping[str, Any]:
@@ -77,6 +95,7 @@ def _now(coord: Coord) -> Mapping[str, Any]:
         "live": live,
         "asking": asking,
         "tasks": {todo.id: todo for todo in todos if todo.id in names},
+        "task_of": {todo.id: todo.task for todo in todos},
         "failed": newest_by_plan(failed)[:SHOWN],
         "failures": Counter(run.plan_id for run in failed),
         "titles": {plan.id: plan.title for plan in declared.plans},

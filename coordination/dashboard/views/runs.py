@@ -14,6 +14,7 @@ from coordination.api.coord import Coord
 from coordination.dashboard.pages import DRAWN, Page, PageRequest, inline
 from coordination.dashboard.snapshots import Seen
 from coordination.dashboard.views.changes import DIFF_S, DIFF_SHOWN
+from coordination.dashboard.views.now import CAUSES, tails_of
 from coordination.errors import GitRefused, NotFound, UsageError
 
 LISTED = 50
@@ -98,6 +99,12 @@ async def run(request: PageRequest) -> Page:
     chosen = [todo for todo in view.todos if _fits(todo, found.value.tasks, state, query)]
     chosen.sort(key=lambda todo: (OPEN_FIRST[todo.state], todo.level, todo.id))
     start = min(request.number("from"), max(0, len(chosen) - 1)) // ROWS * ROWS
+    failed = [one for one in view.todos if one.has_failed]
+    tails = await request.read(
+        ("tails", view.run_id, tuple((one.id, one.attempt) for one in failed[:CAUSES])),
+        lambda coord: tails_of(coord, view.run_id, failed),
+        fresh_s=60,
+    )
     drawn = None
     if len(view.todos) <= DRAWN:
         drawn = await request.read(("graph", view.run_id), lambda coord: _graph(coord, found.value))
@@ -107,7 +114,8 @@ async def run(request: PageRequest) -> Page:
         data={
             "run": view,
             "plan_title": found.value.title,
-            "failed": [one for one in view.todos if one.has_failed],
+            "failed": failed,
+            "tails": tails.value,
             "tasks": found.value.tasks,
             "todos": chosen[start : start + ROWS],
             "number": len(chosen),
