@@ -503,6 +503,21 @@ def test_a_program_that_is_killed_fails_and_its_retry_begins_clean(agents: Agent
     assert [one.rounds for one in agents.bench.used] == [1, 1]
 
 
+def test_a_guard_that_is_killed_in_a_round_is_an_interruption_and_the_session_goes_on(agents: Agents):
+    guard = "kill -9 $(ps -o ppid= -p $PPID); exec sleep 60"
+    interrupted = agents.play(step(f"echo half > half; {guard}"))
+    assert (interrupted.kind, interrupted.blame) == (OutcomeKind.DEFERRED, "worker"), agents.log
+    assert agents.bench.standing() == git(agents.bench.checkout, "rev-parse", "main")
+
+    done = agents.play({}, step(TWO))
+
+    assert done.kind is SUCCEEDED, agents.log
+    first, second = agents.starts
+    assert second["resumed"] == first["argv"][first["argv"].index("--session-id") + 1]
+    assert "set back to its beginning" in second["prompt"]
+    assert git(agents.bench.checkout, "ls-tree", "--name-only", done.tip) == "code"
+
+
 @pytest.mark.parametrize("sandboxed", [False, pytest.param(True, marks=needs_bubblewrap)])
 def test_processes_that_a_program_leaves_have_ended_before_its_work_is_looked_at(
     agents: Agents, sandboxed: bool
