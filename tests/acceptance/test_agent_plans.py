@@ -12,6 +12,7 @@ import redis
 
 from coordination.ecosystem.document import load
 from tests.machines import Loopback, Site
+from tests.sandboxes import needs_bubblewrap
 from tests.terminals import typing_on_terminal
 from tests.testbed import Testbed, git
 from tests.waiting import until
@@ -248,6 +249,26 @@ def test_as_json_there_is_one_object(testbed: Testbed):
     made = testbed.ok("plan", "create", "--apply", "last", "--yes", "--sweep", "--json").json
     assert made["status"] == "succeeded"
     assert made["generated"]["plan"]["id"] == made["plan_id"]
+
+
+LOOK = """
+place=$(sed -n "s/^- web: //p" | tail -1); title=$(cat "$place/README"); echo changed >> "$place/README"
+printf '{"title": "%s", "todos": [{"key": "a", "repo": "web", "task": "x"}]}' "$title" > $COORD_OUTPUT
+"""
+"""An agent that plans by what it reads in another repository, and tries to change that."""
+
+
+@needs_bubblewrap
+def test_in_a_sandbox_an_agent_that_plans_reads_the_other_repositories(testbed: Testbed):
+    testbed.settings = {"agent_command": ["sh", "-c", LOOK]}
+    testbed.repo("web", README="the text of web")
+    testbed.write(repos={"api": {"sandbox": "bubblewrap"}, "web": {}})
+
+    done = testbed.coord("plan", "create", "--from", SENTENCE, "--yes", "--json")
+
+    assert done.code == 0, done.err
+    assert done.json["plan"]["title"] == "the text of web"
+    assert (testbed.folder / "web" / "README").read_text() == "the text of web"
 
 
 COMMAND = {"name": "a", "kind": "command", "command": ["sh", "-c", answer(PLANNED)]}
