@@ -18,13 +18,14 @@ from coordination.events.records import BEGINNING, Event
 from coordination.models import OnFailure, WriteBack
 from coordination.runs import agent_records
 from coordination.runs.connection import Connection
-from coordination.runs.logs import LogReader, marked, prefixed
+from coordination.runs.logs import LogReader, Piece, marked, prefixed
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.run_kinds import is_landing
 from coordination.runs.views import run_events
 from coordination.runs.views.records import Progress, RunView, TodoView
 from coordination.runs.views.run_events import RunEvent
 from coordination.runs.views.run_list import ANY_RUN, OF_TODOS, UNDOABLE
+from coordination.runs.views.timeline import Work, timeline
 from coordination.runs.views.todo_view import in_hand
 from coordination.text import did_you_mean, listed
 
@@ -174,8 +175,26 @@ class Run:
         with self._reached() as connection:
             todos = self._log_of(connection, todo)
             reader = LogReader(connection.blocking, connection.keys, self.id, todos)
-            texts = marked(reader.followed() if follow else reader.written())
-            yield from prefixed(texts, todos) if todo is None else (text for _, text in texts)
+            pieces = marked(reader.followed() if follow else reader.written())
+            yield from prefixed(pieces, todos) if todo is None else (piece.text for piece in pieces)
+
+    def log_pieces(self, todo: str) -> Iterator[Piece]:
+        """Yield the log of a todo as `log` does, in pieces that name their attempts. Raises NotFound."""
+        with self._reached() as connection:
+            todos = self._log_of(connection, todo)
+            yield from marked(LogReader(connection.blocking, connection.keys, self.id, todos).written())
+
+    def attempts(self, todo: str) -> list[Work]:
+        """Return the attempts of a todo in this run whose events Redis still keeps."""
+        with self._reached() as connection:
+            store = connection.store
+            events = [
+                event
+                for event in run_events.all_events(store.redis, store.keys, self.id)
+                if event.todo == todo
+            ]
+            line = timeline(events, {}, store.now_ms())
+            return list(line.work) if line else []
 
     def _log_of(self, connection: Connection, todo: str | None) -> list[str]:
         todos = [one.id for one in connection.reader.read(self.id).todos]

@@ -32,6 +32,7 @@ from coordination.dashboard.pages import (
     HERE,
     NONCE,
     BelowPrefix,
+    Download,
     Page,
     PageRequest,
     Texts,
@@ -226,10 +227,13 @@ class Dashboard:
     # Answers
 
     def _page(
-        self, view: Callable[[PageRequest], Awaitable[Page]]
+        self, view: Callable[[PageRequest], Awaitable[Page | Download]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def handle(_: Request, request: PageRequest) -> Response:
             page = await view(request)
+            if isinstance(page, Download):
+                headers = {"Content-Disposition": f'attachment; filename="{page.name}"'}
+                return secured(PlainTextResponse(page.text, headers=headers))
             return self._render(request, page, position=page.position or self.news.position)
 
         return self._signed_in(handle)
@@ -305,9 +309,10 @@ class Dashboard:
     def _render(self, request: PageRequest, page: Page, *, position: str = "") -> Response:
         nonce = secrets.token_urlsafe(16)
         body = self._texts.get(request, page, position, self._text)
-        return secured(
-            Response(personal(body, request.visitor, nonce), page.status, media_type="text/html"), nonce
-        )
+        answer = Response(personal(body, request.visitor, nonce), page.status, media_type="text/html")
+        if page.reload:
+            answer.headers["HX-Refresh"] = "true"
+        return secured(answer, nonce)
 
     def _text(self, request: PageRequest, page: Page, position: str) -> str:
         return self._templates.get_template(page.template).render(

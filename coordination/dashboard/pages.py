@@ -124,6 +124,8 @@ class Page:
     status: int = 200
     live: bool = True
     """False if the page does not renew itself."""
+    reload: bool = False
+    """True if the open page that asked for this part of it is to load itself again."""
 
     @property
     def position(self) -> str:
@@ -134,6 +136,14 @@ class Page:
     @property
     def stale(self) -> Seen[Any] | None:
         return min((one for one in self.seen if one.stale), key=lambda one: one.at, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """The answer of a view that is a file of text."""
+
+    name: str
+    text: str
 
 
 def plain(value: object, longest: int | None = LONGEST) -> str:
@@ -207,40 +217,6 @@ def log_text(text: str) -> Markup:
     return Markup(escape(plain(text, longest=None)))  # noqa: S704 (it is escaped)
 
 
-_SGR = re.compile("\x1b\\[([0-9;]*)m")
-_STYLES = {
-    **{str(code): f"ansi-{code}" for code in range(31, 37)},
-    **{str(code + 60): f"ansi-{code}" for code in range(31, 37)},
-    "1": "ansi-bold",
-}
-"""Code of a colour, or of bold text → class of the style sheet. Black and white are as the page."""
-_NO_COLOUR = frozenset({"30", "37", "39", "90", "97"})
-
-
-def coloured(text: str) -> Markup:
-    """Return the log of a command with its colours; other control sequences are spelled out."""
-    parts, colour, bold = list[str](), "", ""
-    for number, piece in enumerate(_SGR.split(text)):
-        if number % 2 == 0:
-            words, styles = log_text(piece), f"{colour} {bold}".strip()
-            parts.append(f'<span class="{styles}">{words}</span>' if styles and words else words)
-            continue
-        codes = iter(piece.split(";"))
-        for code in codes:
-            if code in ("38", "48"):  # of 256 colours or more: 5 and one number, or 2 and three
-                for _ in range({"5": 1, "2": 3}.get(next(codes, ""), 0)):
-                    next(codes, "")
-            elif code.lstrip("0") == "":
-                colour = bold = ""
-            elif code == "22":
-                bold = ""
-            elif code in _NO_COLOUR:
-                colour = ""
-            elif style := _STYLES.get(code):
-                colour, bold = (colour, style) if code == "1" else (style, bold)
-    return Markup("".join(parts))  # noqa: S704 (each piece is escaped)
-
-
 def diff_lines(diff: str) -> Iterator[tuple[str, str]]:
     """Yield the lines of a difference, each with its class; lines before the first hunk of a file, such as
     its name after `+++`, are neither added nor removed.
@@ -283,7 +259,6 @@ def environment() -> Environment:
         ago=ago,
         took=took,
         day=day,
-        coloured=coloured,
         diff_lines=diff_lines,
         log_text=log_text,
         without_command=without_command,

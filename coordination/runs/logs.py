@@ -8,7 +8,7 @@ reader follows it: text that was deleted before it was read is a gap, which is r
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import merge
 
 import redis
@@ -65,28 +65,28 @@ def gap(size: int, file: str = "", *, mid_line: bool = True) -> str:
     return f"{chr(10) if mid_line else ''}[coord] {size:,} bytes left out here{where}\n"
 
 
-def marked(pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
-    """Yield todo and text, with marks for attempts and gaps."""
-    attempts: dict[str, int] = {}
-    mid_line: dict[str, bool] = {}
+def marked(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield the pieces, with a mark before the first one of each attempt but attempt 1. A mark is a line of
+    its own, and part of the text of its piece.
+    """
+    before: dict[str, Piece] = {}
     for piece in pieces:
-        if piece.attempt != attempts.get(piece.todo, 1):
-            yield (
-                piece.todo,
-                ("\n" if mid_line.get(piece.todo) else "") + f"[coord] attempt {piece.attempt}\n",
-            )
-        yield piece.todo, piece.text
-        attempts[piece.todo] = piece.attempt
-        mid_line[piece.todo] = not piece.text.endswith("\n")
+        last = before.get(piece.todo)
+        before[piece.todo] = piece
+        if piece.attempt == (last.attempt if last else 1):
+            yield piece
+            continue
+        end = "\n" if last and not last.text.endswith("\n") else ""
+        yield replace(piece, text=f"{end}[coord] attempt {piece.attempt}\n{piece.text}")
 
 
-def prefixed(texts: Iterable[tuple[str, str]], todos: Collection[str]) -> Iterator[str]:
+def prefixed(pieces: Iterable[Piece], todos: Collection[str]) -> Iterator[str]:
     """Yield `TODO-001 | its line`, each line as soon as it is complete."""
     width = max(map(len, todos), default=0)
     begun: dict[str, str] = {}
-    for todo, text in texts:
-        *lines, begun[todo] = (begun.get(todo, "") + text).split("\n")
-        yield from (f"{todo:<{width}} | {line}\n" for line in lines)
+    for piece in pieces:
+        *lines, begun[piece.todo] = (begun.get(piece.todo, "") + piece.text).split("\n")
+        yield from (f"{piece.todo:<{width}} | {line}\n" for line in lines)
     yield from (f"{todo:<{width}} | {line}\n" for todo, line in begun.items() if line)
 
 

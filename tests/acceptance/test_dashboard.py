@@ -117,6 +117,7 @@ def test_each_page_shows_hostile_text_as_text_and_allows_nothing_from_elsewhere(
         "/run/gantt": {"run": failed},
         "/todo": {"run": failed, "id": "LOUD"},
         "/todo/log": {"run": failed, "id": "LOUD"},
+        "/todo/raw": {"run": failed, "id": "LOUD"},
         "/change": {"plan": "PLAN-002"},
         "/record": {"id": PLAN},
     }
@@ -127,7 +128,7 @@ def test_each_page_shows_hostile_text_as_text_and_allows_nothing_from_elsewhere(
         else:
             assert answer.status_code == 200, (path, answer.text[-3000:])
         assert "<script>alert" not in answer.text, path
-        assert "<b>bold" not in answer.text, path
+        assert ("<b>bold" in answer.text) == (path == "/todo/raw"), path  # which is no HTML
         assert not set(answer.text) & set("\x1b\u202e"), path
         policy = answer.headers["content-security-policy"]
         assert "unsafe" not in policy
@@ -218,13 +219,46 @@ def test_a_log_is_shown_to_its_end_and_goes_on_where_it_was(testbed: Testbed, ta
 
     page = unescape(tab.get("/todo", run=run, id="LOUD").text)
     whole = tab.get("/todo/log", run=run, id="LOUD").text
-    rest = tab.get("/todo/log", run=run, id="LOUD", **{"from": "1000020"}).text
+    last = tab.get("/todo/log", run=run, id="LOUD", **{"from": "9999999999999-0-0", "line": "3"}).text
 
     assert r'<span class="ansi-31"><b>bold</b>\u202e' in page
+    last_line = len(tab.get("/todo/raw", run=run, id="LOUD").text.splitlines())
+    assert numbers(page) == list(range(numbers(page)[0], last_line + 1))
     assert "xxxx" in whole
-    assert len(rest) < 1000
+    assert numbers(last) == []
     assert [tab.get("/todo/log", **of).status_code for of in ({"run": run}, {"id": "LOUD"})] == [400, 400]
-    assert "hx-get" not in whole  # it has ended, so nothing asks again
+    assert "hx-get" not in last  # it has ended, so nothing asks again
+
+
+def numbers(page: str) -> list[int]:
+    return [int(number) for number in re.findall(r'id="L(\d+)"', page)]
+
+
+def test_each_attempt_has_a_section_and_its_first_error_is_marked(own_testbed: Testbed):
+    lines = "echo one; echo 'Error: <b>' >&2; echo fatal: again"
+    again = f'{lines}; test -e "$LEDGER.tried" && exit 0; touch "$LEDGER.tried"; exit 3'
+    todo = {"id": "TWICE", "repo": "api", "action": again, "retry": {"attempts": 2, "delay": "PT0.1S"}}
+    own_testbed.write([todo])
+    own_testbed.sweep()
+    own_testbed.up()
+    run = run_of(own_testbed, PLAN)
+
+    with TestClient(Dashboard(Snapshots(own_testbed.file), Tokens(own_testbed.state)).app()) as client:
+        visitor = Tab(client, Tokens(own_testbed.state).add("ann"))
+        page = visitor.get("/todo", run=run, id="TWICE").text
+        raw = visitor.get("/todo/raw", run=run, id="TWICE")
+        refused = client.get("/todo/raw", params={"run": run, "id": "TWICE"}, follow_redirects=False)
+
+    heads = re.findall(r"<summary[^>]*>(.*?)</summary>", page, re.S)
+    said = [re.sub(r"<[^>]*>", "", head).split()[:3] for head in heads if "Attempt" in head]
+    assert said == [["Attempt", "1", "failed"], ["Attempt", "2", "succeeded"]]
+    assert numbers(page) == list(range(1, len(raw.text.splitlines()) + 1))
+    assert re.findall(r'<span class="line error" id="(\w+)">', page) == ["L2", "L8"]
+    assert 'href="#L8">First error' in page
+    assert raw.text.splitlines() == own_testbed.ok("logs", run, "TWICE").out.splitlines()
+    assert raw.headers["content-type"].startswith("text/plain")
+    assert raw.headers["content-disposition"] == f'attachment; filename="{run}-TWICE.log"'
+    assert refused.status_code == 303
 
 
 def test_nobody_reads_without_a_session_and_guesses_are_bounded(testbed: Testbed, fresh: Any):

@@ -315,6 +315,11 @@ def test_a_page_is_live_during_a_run_a_kill_and_a_restart_and_a_person_approves_
     assert page.locator("[data-todo='NEXT']:not(.away)").count() == 1
     assert page.locator("[data-todo].away").count() == 2
     log.wait_for_selector("pre.log:has-text('gone on')")
+    log.wait_for_selector("#last-attempt .state:text-is('succeeded')")
+    shown = log.locator("pre.log .line").all_inner_texts()
+    assert [line.lstrip("0123456789").strip() for line in shown].count("gone on") == 1
+    ids = log.eval_on_selector_all("pre.log .line", "all => all.map((one) => one.id)")
+    assert ids == [f"L{number}" for number in range(1, len(ids) + 1)]
     assert "ann" in testbed.todo("GATED", run)["approved_by"]
 
 

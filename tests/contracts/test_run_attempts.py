@@ -90,7 +90,7 @@ def test_the_log_of_a_todo_names_the_workers_that_it_lost(run: Engine):
     run.lose("A", 2)
 
     log = LogReader(run.store.redis, run.store.keys, run.run_id, ["A"])
-    assert "".join(text for _, text in marked(log.written())).splitlines() == [
+    assert "".join(piece.text for piece in marked(log.written())).splitlines() == [
         "half a line",
         "[coord] the worker w was lost; the todo is tried again",
         "[coord] attempt 2",

@@ -14,17 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from coordination.dashboard.pages import Page, PageRequest
+from coordination.dashboard.pages import Download, Page, PageRequest
 from coordination.dashboard.views import board, changes, history, now, runs
 from coordination.dashboard.views.actions import COMMANDS
 
-VIEWS: Mapping[str, Callable[[PageRequest], Awaitable[Page]]] = {
+VIEWS: Mapping[str, Callable[[PageRequest], Awaitable[Page | Download]]] = {
     "/": now.now,
     "/runs": runs.runs,
     "/run": runs.run,
     "/run/gantt": runs.gantt,
     "/todo": runs.todo,
     "/todo/log": runs.log,
+    "/todo/raw": runs.raw,
     "/changes": changes.changes,
     "/change": changes.change,
     "/board": board.board,

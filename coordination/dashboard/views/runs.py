@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from markupsafe import Markup
 
 from coordination.api import RepoDiff, RunStatus, RunView, TodoState, TodoView, levels_of, start_again
 from coordination.api.coord import Coord
-from coordination.dashboard.pages import DRAWN, Page, PageRequest, inline
+from coordination.dashboard.logs import Log, Part, added, log_of, shown
+from coordination.dashboard.pages import DRAWN, Download, Page, PageRequest, inline
 from coordination.dashboard.snapshots import Seen
 from coordination.dashboard.views.changes import DIFF_S, DIFF_SHOWN
 from coordination.dashboard.views.now import CAUSES, tails_of
@@ -20,10 +21,11 @@ from coordination.errors import GitRefused, NotFound, UsageError
 LISTED = 50
 ROWS = 200
 """Number of todos on a page."""
-LOG_SHOWN = 200_000
-"""Number of characters of the end of a log that a page shows."""
-LOG_MOST = 4_000_000
 OUTPUT_SHOWN = 20_000
+UNDONE = (TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED)
+"""States of a todo whose last attempt undoes it: the attempt before has the cause."""
+FORMER_ATTEMPTS_S = 60.0
+"""Seconds for which pages keep the results of the attempts before the last one, which do not change."""
 STATES = tuple(TodoState)
 OPEN_FIRST = {
     state: n
@@ -164,7 +166,8 @@ async def todo(request: PageRequest) -> Page:
     one = _todo(view, request.get("id"))
     log = await _log(request, view, one)
     diff, refused = await _diff(request, view, one)
-    text = log.value[-LOG_SHOWN:]
+    parts = shown(log.value, grows=not one.state.ended)
+    former = await _former_attempts(request, view, one, parts)
     output = "" if one.output is None else json.dumps(one.output, indent=2, ensure_ascii=False, default=str)
     return Page(
         template="todo.html",
@@ -173,10 +176,12 @@ async def todo(request: PageRequest) -> Page:
             "run": view,
             "todo": one,
             "task": found.value.tasks.get(one.id, ""),
-            "log": text,
-            "left_out": len(log.value) - len(text),
-            "end": len(log.value),
-            "follow": not one.state.ended,
+            "parts": parts,
+            "opened": 2 if one.state in UNDONE else 1,
+            "former": former,
+            "left_out": parts[0].first - 1 if parts else 0,
+            "error": next((part.error for part in reversed(parts) if part.error), 0),
+            "next": None if one.state.ended else _next(view, one, log.value, parts[-1] if parts else None),
             "diff": diff,
             "refused": refused,
             "output": output[:OUTPUT_SHOWN],
@@ -211,38 +216,82 @@ async def _diff(request: PageRequest, view: RunView, one: TodoView) -> tuple[Rep
 
 
 async def log(request: PageRequest) -> Page:
-    """Return the part of a todo's log after a position; htmx adds it to the page."""
+    """Return the lines of a todo's log after a position; htmx adds them to the page. Where another attempt
+    has begun, the page loads itself again.
+    """
     found = await _run(request, request.get("run"))
     view = found.value.view
     one = _todo(view, request.get("id"))
     written = await _log(request, view, one)
-    start = request.number("from")
+    part = added(
+        written.value,
+        written.value.offset(request.get("from")),
+        request.number("line", 1),
+        grows=not one.state.ended,
+        error=request.number("error"),
+    )
+    ended = one.state.ended and part.end == len(written.value.text)
     return Page(
         template="log.html",
         title="",
-        data={
-            "run": view,
-            "todo": one,
-            "log": written.value[start:][-LOG_SHOWN:],
-            "end": len(written.value),
-            "follow": not one.state.ended,
-        },
+        data={"todo": one, "part": part, "next": None if ended else _next(view, one, written.value, part)},
         live=False,
+        reload=part.attempt not in (0, request.number("attempt", part.attempt)),
     )
 
 
-async def _log(request: PageRequest, view: RunView, todo: TodoView) -> Seen[str]:
+@dataclass(frozen=True, kw_only=True)
+class _Next:
+    """The request of an open page for the lines that follow those that it shows."""
+
+    query: Mapping[str, object]
+    at_once: bool
+    """True if there are such lines already."""
+
+
+def _next(view: RunView, todo: TodoView, log: Log, part: Part | None) -> _Next:
+    query: dict[str, object] = {"run": view.run_id, "id": todo.id}
+    if part is None:
+        return _Next(query=query, at_once=False)
+    query |= {"from": log.position(part.end), "line": part.number, "attempt": part.attempt}
+    return _Next(query={**query, "error": part.error}, at_once=not part.begun and part.end < len(log.text))
+
+
+async def _former_attempts(
+    request: PageRequest, view: RunView, todo: TodoView, parts: Sequence[Part]
+) -> Mapping[int, tuple[str, float]]:
+    """Return attempt → its state and its duration in seconds, of the attempts before the last one."""
+    if len(parts) < 2:
+        return {}
+    found = await request.read(
+        ("attempts", view.run_id, todo.id, todo.attempt),
+        lambda coord: coord.runs.get(view.run_id).attempts(todo.id),
+        fresh_s=FORMER_ATTEMPTS_S,
+    )
+    return {
+        one.attempt: (
+            TodoState.FAILED if one.outcome == TodoState.RETRYING else one.outcome,
+            (one.end_ms - one.start_ms) / 1000,
+        )
+        for one in found.value
+    }
+
+
+async def raw(request: PageRequest) -> Download:
+    """Return the whole log of a todo."""
+    found = await _run(request, request.get("run"))
+    view = found.value.view
+    one = _todo(view, request.get("id"))
+    written = await _log(request, view, one)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{view.run_id}-{one.id}").strip(".-")
+    return Download(name=f"{name[:100]}.log", text=written.value.raw)
+
+
+async def _log(request: PageRequest, view: RunView, todo: TodoView) -> Seen[Log]:
     """Return the log of a todo. A log is complete before its todo ends: the log of an ended todo is never
     one that was read, and kept for other pages, before that.
     """
-
-    def read(coord: Coord) -> str:
-        text, size = [], 0
-        for piece in islice(coord.runs.get(view.run_id).log(todo.id), 10_000):
-            text.append(piece)
-            size += len(piece)
-            if size > LOG_MOST:
-                break
-        return "".join(text)
-
-    return await request.read(("log", view.run_id, todo.id, todo.state.ended), read)
+    return await request.read(
+        ("log", view.run_id, todo.id, todo.state.ended),
+        lambda coord: log_of(coord.runs.get(view.run_id).log_pieces(todo.id)),
+    )
