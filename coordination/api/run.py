@@ -50,6 +50,7 @@ class Run:
         self._access = access
         self._connection = access.connection
         self._told = BEGINNING
+        self._tasks: dict[str, str] = {}
         access.handles.add(run_id)
 
     # Read
@@ -141,9 +142,22 @@ class Run:
             return False
         return bool(with_token(repo for repo in declared if repo.name in repos))
 
-    def log_tail(self, todo: str) -> str:
+    def log_tail(self, todo: str, attempt: str = "") -> str:
+        """Return the end of a todo's output; `attempt`: of this attempt, else of the newest one."""
         with self._reached() as connection:
-            return connection.reader.log_tail(self.id, todo)
+            return connection.reader.log_tail(self.id, todo, attempt)
+
+    def last_lines(self, attempts: Mapping[str, int]) -> Mapping[str, str]:
+        """Return todo → the last line of its output so far. `attempts`: todo → its present attempt."""
+        with self._reached() as connection:
+            return connection.reader.last_lines(self.id, attempts)
+
+    def tasks(self, todos: Collection[str]) -> Mapping[str, str]:
+        """Return todo → its task, as the run was ordered. They never change, so each is read once."""
+        if new := [todo for todo in todos if todo not in self._tasks]:
+            with self._reached() as connection:
+                self._tasks.update(connection.reader.tasks(self.id, new))
+        return {todo: self._tasks[todo] for todo in todos}
 
     @operation("run.logs", Effect.READS, on=ANY_RUN, tool=False)
     def log(
@@ -229,6 +243,9 @@ class Run:
             )
         why = "no agent has worked here for it, or its logs were removed"
         return NotFound(f"{where} has no records on {here}: {why}", f"see its output: {command}")
+
+    def task(self, todo: str) -> str:
+        return self.tasks((todo,))[todo]
 
     def gantt(self) -> str:
         """Return a Gantt chart as SVG: the times of each todo, and the reasons of its waits."""

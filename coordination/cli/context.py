@@ -59,6 +59,10 @@ class CliContext:
             )
 
     @property
+    def is_quiet(self) -> bool:
+        return self._messages is not None
+
+    @property
     def is_verbose(self) -> bool:
         return self._verbosity > 0
 

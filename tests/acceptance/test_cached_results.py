@@ -61,7 +61,8 @@ def test_a_former_result_is_reused_shown_as_cached_undone_like_others_and_repeat
     assert {todo["status"] for todo in todos.values()} == {"completed"}
     assert [name for name, todo in todos.items() if "actual_hours" in todo] == ["D"]
     assert (
-        f"✓ B  r1  {swept.todo('B')['duration_s']:.1f} s  cached from B of run {first['run_id']}" in again.err
+        f"✓ B  r1  do B  {swept.todo('B')['duration_s']:.1f} s  cached from B of run {first['run_id']}"
+        in again.err
     )
     shown = swept.ok("show-run").out
     assert "4 succeeded (3 of them cached)" in shown

@@ -26,7 +26,7 @@ MILESTONE = {"id": "M1", "name": "reviewed", "dependencies": ["build"], "gate": 
 def test_people_are_asked_once_whatever_is_killed_meanwhile(testbed: Testbed) -> None:
     testbed.write(GATED, plan={"milestones": [MILESTONE], "strategy": "levels"})
     watch = testbed.begin("sweep", PLAN)
-    watch.says("other waits for an approval: coord approve other")
+    watch.says("other (do other) waits for an approval: coord approve other")
     until(lambda: testbed.todo("build")["state"] == "succeeded")
     run_id = testbed.run()["run_id"]
 
@@ -61,7 +61,7 @@ def test_people_are_asked_once_whatever_is_killed_meanwhile(testbed: Testbed) ->
     assert plan["milestones"][0]["status"] == "completed"
 
     retry = testbed.begin("retry", run_id)
-    retry.says("ship waits for an approval")
+    retry.says("ship (do ship) waits for an approval")
     testbed.ok("approve", "ship")
     assert retry.done(60).code == 0
     assert sorted(testbed.ledger) == ["build", "other", "ship"]
@@ -78,19 +78,19 @@ def test_a_manual_todo_waits_until_a_person_completes_it_in_its_run(testbed: Tes
     )
     testbed.up()
     sweep = testbed.begin("sweep", PLAN, "--strategy", "dataflow")
-    said = sweep.says("look waits for a person")
+    said = sweep.says("look (do look) waits for a person")
     until(lambda: testbed.todo("busy")["state"] == "running")
     run_id, waiting = testbed.run()["run_id"], testbed.todo("look")
 
     busy, early = testbed.coord("complete-todo", "busy"), testbed.coord("complete-todo", "then")
     unknown, aside = testbed.coord("complete-todo", "lock"), testbed.ok("complete-todo", "aside", "--json")
     done = testbed.ok("complete-todo", "look", "--run", run_id, "--json")
-    sweep.says("then waits for a person")
+    sweep.says("then (do then) waits for a person")
     with_hours = testbed.ok("complete-todo", "then", "--hours", "2h")
     (testbed.folder / "ledger").touch()
     ended = sweep.done(60)
 
-    assert "look waits for a person: coord todo complete look" in said
+    assert "look (do look) waits for a person: coord todo complete look" in said
     assert (waiting["state"], waiting["waits_for"]) == ("parked", "a person: coord todo complete look")
     assert (busy.code, f"is executing busy in run {run_id}" in busy.err) == (6, True)
     assert (early.code, f"run {run_id} executes then" in early.err) == (6, True)

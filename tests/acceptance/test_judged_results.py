@@ -54,7 +54,7 @@ def test_what_is_approved_is_the_commit(bed: Testbed):
     )
     bed.up()
     sweep = bed.begin("sweep", PLAN)
-    sweep.says("D waits for an approval")
+    sweep.says("D (do D) waits for an approval")
     bed.ok("approve", "D")
     assert sweep.done(60).code == 3
     run = bed.run()["run_id"]
@@ -96,7 +96,7 @@ def test_what_a_todo_writes_into_the_files_of_a_predecessor_is_not_there(testbed
     testbed.up()
     sweep = testbed.begin("sweep", PLAN)
     if judge == "gate":
-        sweep.says("C waits for an approval")
+        sweep.says("C (do C) waits for an approval")
         testbed.ok("approve", "C")
 
     assert sweep.done(60).code == 0

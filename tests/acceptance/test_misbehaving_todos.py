@@ -134,7 +134,7 @@ def test_a_todo_ends_with_the_cause_and_not_before_its_command(
 
 def test_the_run_is_told_in_lines_that_name_what_failed_and_why(swept: Swept) -> None:
     assert swept.answer.code == 3
-    assert re.search(r"✗ endless  d  \d\.\d s  failed: timeout after 1 s", swept.answer.err)
+    assert re.search(r"✗ endless  d  do endless  \d\.\d s  failed: timeout after 1 s", swept.answer.err)
     assert "coord logs" in swept.answer.err
     assert "begun" in swept.shown("endless")
     assert swept.shown("silent") == "before\n"

@@ -65,7 +65,7 @@ def test_a_failure_undoes_the_whole_run_in_reverse_order_and_main_stays_where_it
 
     run = ended.json["run_id"]
     assert (ended.code, ended.json["status"]) == (3, "rolled_back"), ended.err
-    for line in ("✗ E  docs", "↶ rolling back: E failed: exit code 5", "↶ A  api  undone"):
+    for line in ("✗ E  docs", "↶ rolling back: E failed: exit code 5", "↶ A  api  do A  undone"):
         assert line in ended.err
     assert "all started todos were undone" in ended.err
     assert ended.states == {**dict.fromkeys("ABCDEF", "compensated"), "G": "skipped"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -122,14 +123,15 @@ def test_where_work_is_and_what_failed_is_told_with_its_last_words_and_the_next_
 ) -> None:
     _, watched = swept
 
-    told = watched.err[watched.err.index("✗ bad  b  exit code 7\n  | no") :].splitlines()
+    assert re.search(r"✗ bad  b  do bad  \S+ s  failed: exit code 7\n  \| no\n", watched.err)
+    told = watched.err[watched.err.index("✗ bad  b  do bad  exit code 7\n") :].splitlines()
 
     run = watched.json["run_id"]
-    assert told[1:3] == ["  | no", f"  full log: coord logs {run} bad"]
-    assert told[3].startswith("  worktree: ")
-    assert told[4] == f"commits are on branch coord/{PLAN} in a"  # in d nothing was committed
-    assert told[5].endswith(f"or by a commit in the worktree, on the branch of run {run}")
-    assert told[6] == f"then run the rest: coord retry {run}"
+    assert told[1] == f"  full log: coord logs {run} bad"
+    assert told[2].startswith("  worktree: ")
+    assert told[3] == f"commits are on branch coord/{PLAN} in a"  # in d nothing was committed
+    assert told[4].endswith(f"or by a commit in the worktree, on the branch of run {run}")
+    assert told[5] == f"then run the rest: coord retry {run}"
 
 
 def test_every_command_prints_the_same_run(swept: tuple[Testbed, Done]) -> None:

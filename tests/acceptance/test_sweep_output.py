@@ -46,9 +46,14 @@ def test_off_a_terminal_each_todo_begins_and_ends_once_and_failures_come_last(de
     first, *rest = swept.err.splitlines()
     assert FIRST.fullmatch(first)
     for todo, marks in (("A", "▶✓"), ("B", "▶✓"), ("C", "▶✗✗")):  # C fails, and is shown with its log
-        assert [line[0] for line in rest if line[1:].startswith(f" {todo} ")] == list(marks)
-    failures = "\n".join(rest)[-600:]
-    assert "exit code 7\n  | line 1\n  | line 2\n  | line 3\n" in failures
+        ours = [line for line in rest if line[1:].startswith(f" {todo}  ")]
+        assert [line[0] for line in ours] == list(marks)
+        assert all(f"  do {todo}" in line for line in ours), "each line has the task"
+    told, output = "\n".join(rest), "  | line 1\n  | line 2\n  | line 3\n"
+    assert re.search(rf"✗ C  lib  do C  \S+ s  failed: exit code 7\n{re.escape(output)}", told)
+    assert told.count(output) == 1, "the report does not repeat it"
+    failures = told[-600:]
+    assert "✗ C  lib  do C  exit code 7\n  full log: coord logs " in failures
     assert re.search(r"coord retry \S+", failures)
     assert re.search(r"coord show-run \S+", failures)
 
@@ -76,7 +81,7 @@ def test_a_quiet_call_names_the_failed_todos_and_gives_no_advice(declared: Testb
     swept = declared.coord("-q", "sweep", PLAN)
 
     assert swept.code == 3
-    assert "✗ C  lib  exit code 7\n" in swept.err
+    assert "✗ C  lib  do C  exit code 7\n  | line 1\n" in swept.err
     assert "coord logs" in swept.err
     assert "coord retry" not in swept.err
 

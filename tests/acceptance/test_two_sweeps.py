@@ -34,7 +34,7 @@ def test_the_second_waits_for_the_slot_says_so_and_both_end_right(testbed: Testb
     ended = [process.done(60) for process in (first, second)]
 
     runs = [run["run_id"] for run in testbed.coord("list-runs", "--json").json][::-1]
-    assert f"B waits for repository api, in use by run {runs[0]}" in said
+    assert f"B (do B) waits for repository api, in use by run {runs[0]}" in said
     assert [done.code for done in ended] == [0, 0], ended
     for plan, file in zip((PLAN, OTHER), "ab", strict=True):
         assert git(testbed.folder / "api", "diff", "--name-only", "main", f"coord/{plan}") == file

@@ -21,7 +21,6 @@ from coordination.api import (
     TodoState,
     TodoView,
     is_landing,
-    last_lines,
     only_looks,
     runs_command,
     start_again,
@@ -30,9 +29,12 @@ from coordination.cli.context import CliContext, despite_quiet, warn
 from coordination.cli.following.summary import (
     NOTHING,
     elsewhere,
+    end_of_output,
     exit_code,
     format_wait,
+    no_task,
     print_end,
+    titled,
     waits,
 )
 from coordination.errors import Conflict, CoordinationError, ExitCode, NotAllowed, NotFound, Unreachable
@@ -56,13 +58,14 @@ def start_and_follow(
     code: Callable[[RunView], int] = exit_code,
     extra: Mapping[str, Any] = NOTHING,
     ending: Callable[..., None] | None = None,
+    shows_output: bool = True,
     leave: Callable[[RunView], bool] | None = None,
 ) -> int:
     """Start a run, or a rollback, follow it to its end and conclude it. Return the exit code.
 
     `since`: the last event that is not shown; `code`: returns the exit code; `extra`: further fields of the
-    JSON; `ending`: is called in place of `conclude`; `leave`: returns true where the run is left to itself
-    before its end.
+    JSON; `ending`: is called in place of `conclude`; `shows_output`: a failed todo is followed by the end of
+    its output; `leave`: returns true where the run is left to itself before its end.
     """
     from coordination.cli.following.live_progress import Following
 
@@ -71,7 +74,11 @@ def start_and_follow(
         with _interruption_held_back():
             run = start()
             following = Following(
-                run, since, call.coord.restarted, every=call.coord.settings.progress_interval
+                run,
+                since,
+                call.coord.restarted,
+                every=call.coord.settings.progress_interval,
+                shows_output=shows_output and not call.is_quiet,
             )
         if detach:
             call.coord.detach()
@@ -102,19 +109,27 @@ def start_and_follow(
             )
             return ExitCode.INTERRUPTED
         view, interrupted = _cancel(run, following), True
-    (ending or conclude)(call, run, view, as_json=as_json, extra=extra)
+    (ending or conclude)(call, run, view, as_json=as_json, extra=extra, shown=following.shown)
     return ExitCode.INTERRUPTED if interrupted else code(view)
 
 
 def conclude(
-    call: CliContext, run: Run, view: RunView, *, as_json: bool, extra: Mapping[str, Any] = NOTHING
+    call: CliContext,
+    run: Run,
+    view: RunView,
+    *,
+    as_json: bool,
+    extra: Mapping[str, Any] = NOTHING,
+    shown: Collection[str] = (),
 ) -> None:
-    """Write an ended run back into the file, print its result and the next commands."""
+    """Write an ended run back into the file, print its result and the next commands. `shown`: the failed
+    todos whose output was printed already.
+    """
     written = write_back(call, run)
     print_end(view, as_json=as_json, extra=extra)
     if written.reopened:
         click.echo(f"pending again in {call.coord.path}: {listed(written.reopened)}", err=True)
-    print_advice(run, view, call.coord.state / "worktrees")
+    print_advice(run, view, call.coord.state / "worktrees", shown=shown)
     if not as_json:
         click.echo(f"details: coord show-run {run.id}", err=True)
 
@@ -230,15 +245,22 @@ SHOWN_REFUSALS = 20
 SHOWN_PULLS = 5
 
 
-def print_advice(run: Run, view: RunView, worktrees: Path, *, err: bool = True) -> None:
+def print_advice(
+    run: Run, view: RunView, worktrees: Path, *, err: bool = True, shown: Collection[str] = ()
+) -> None:
     """Print the failed todos, with --quiet too; then the waits and the next commands.
     `err`: to stderr, as messages about a command; else to stdout, as a part of its answer.
+    `shown`: the failed todos whose output was printed already.
     """
+
+    def tail(todo: str) -> str:
+        return "" if todo in shown else run.log_tail(todo)
+
     with despite_quiet():
-        for line in failures(view, run.log_tail, worktrees / view.run_id):
+        for line in failures(view, tail, worktrees / view.run_id, run.task):
             click.echo(spelled(line), err=err)
-    now = datetime.now(UTC)
-    for wait in waits(view, run.max_parallel()) if not view.status.ended else ():
+    now, task_of = datetime.now(UTC), no_task if is_landing(view.plan_id) else run.task
+    for wait in waits(view, run.max_parallel(), task_of) if not view.status.ended else ():
         click.echo(spelled(format_wait(wait, now)), err=err)
     for line in advice(view, run.branches(view), worktrees / view.run_id, run.lands_by_requests):
         click.echo(spelled(line), err=err)
@@ -255,20 +277,25 @@ def behind(pulls: Collection[str]) -> Iterator[str]:
         yield f"  and so on for {len(pulls) - SHOWN_PULLS} more"
 
 
-def failures(run: RunView, tail: Callable[[str], str], worktrees: Path) -> Iterator[str]:
-    """Yield lines that name every failed todo. `tail`: returns the end of a log."""
+def failures(
+    run: RunView, tail: Callable[[str], str], worktrees: Path, task_of: Callable[[str], str] = no_task
+) -> Iterator[str]:
+    """Yield lines that name every failed todo. `tail`: returns the end of a log; `task_of`: the task of a
+    todo.
+    """
     undone = run.status is RunStatus.ROLLED_BACK
     failed = [todo for todo in run.todos if todo.has_failed]
     if is_landing(run.plan_id):
         yield from _refusals(run, failed, tail)
         return
     for todo in failed[:SHOWN_FAILURES]:
+        heading = f"✗ {todo.id}  {todo.repo}{titled(task_of(todo.id))}"
         if undone:
-            yield f"✗ {todo.id}  {todo.repo}  {(todo.error or '').partition(chr(10))[0]}"
-            yield from (f"  | {line}" for line in last_lines(tail(todo.id)))
+            yield f"{heading}  {(todo.error or '').partition(chr(10))[0]}"
+            yield from end_of_output(tail(todo.id))
             yield f"  full log: coord logs {run.run_id} {todo.id}"
         else:
-            yield from _failure(run.run_id, todo, tail(todo.id), worktrees / todo.repo)
+            yield from _failure(heading, run.run_id, todo, tail(todo.id), worktrees / todo.repo)
     if more := [todo.id for todo in failed[SHOWN_FAILURES:]]:
         yield f"{len(more)} more failed: {', '.join(more)}; see: coord show-run {run.run_id}"
 
@@ -282,7 +309,7 @@ def _refusals(run: RunView, failed: Sequence[TodoView], tail: Callable[[str], st
         yield f"✗ {todo.id}  {todo.repo}  {failure}{message}"
         hints.update({hint.strip(): None} if hint else {})
         if runs_command(todo.id):
-            yield from (f"  | {line}" for line in last_lines(tail(todo.id)))
+            yield from end_of_output(tail(todo.id))
     if more := failed[SHOWN_REFUSALS:]:
         yield f"{len(more)} more failed; see: coord show-run {run.run_id}"
     yield from (f"  {hint}" for hint in hints)
@@ -370,14 +397,14 @@ def _not_undone(run: RunView) -> Iterator[str]:
     yield f'or, if it was undone by hand or may stay: coord rollback {run.run_id} {accept} --reason "…"'
 
 
-def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator[str]:
+def _failure(heading: str, run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator[str]:
     message, _, hint = (todo.error or "").partition("\n")
     failure = "could not be undone: " if todo.state is TodoState.COMPENSATION_FAILED else ""
-    yield f"✗ {todo.id}  {todo.repo}  {failure}{message}"
+    yield f"{heading}  {failure}{message}"
     if hint:
         yield f"  {hint.strip()}"
     else:
-        yield from (f"  | {line}" for line in last_lines(tail))
+        yield from end_of_output(tail)
         yield f"  full log: coord logs {run_id} {todo.id}"
     if worktree.is_dir():
         yield f"  worktree: {worktree}"

@@ -46,6 +46,7 @@ from coordination.cli.following.summary import (
     Reminders,
     Wait,
     cells_of,
+    end_of_output,
     format_wait,
     internal_error,
     line,
@@ -78,6 +79,7 @@ ROLLS_BACK = f"run.{RunStatus.ROLLING_BACK}"
 STATE_EVENTS = {f"todo.{state}" for state in TodoState}
 IN_HAND_EVENTS = {f"todo.{state}" for state in IN_HAND}
 ENDS = {f"todo.{state}" for state in TodoState if state.ended}
+FAILURES = {f"todo.{TodoState.FAILED}", f"todo.{TodoState.COMPENSATION_FAILED}"}
 REPORTED = {*ENDS, f"todo.{TodoState.RETRYING}"}
 
 
@@ -101,11 +103,17 @@ class Following:
         since: str = BEGINNING,
         restarted: Callable[[], Iterable[str]] = list,
         every: timedelta = RUNNING_EVERY,
+        *,
+        shows_output: bool = True,
     ) -> None:
         """`restarted`: returns the processes of this machine that were started again since the last call;
-        raises Unreachable where one is given up. `every`: interval of the line with the running todos.
+        raises Unreachable where one is given up. `every`: interval of the line with the running todos;
+        `shows_output`: a failed todo is followed by the end of its output.
         """
         self._run = run
+        self._shows_output = shows_output
+        self.shown: set[str] = set()
+        """The failed todos that were followed by the end of their output."""
         self._restarted = restarted
         # The bar moves the cursor, so that control sequences pass; each text is made safe before.
         self._console = Console(file=driven(sys.stderr), highlight=False)
@@ -222,14 +230,31 @@ class Following:
             # The state at the event, not the present one: an ended run is shown from its first event on.
             state, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields
             with suppress(Unreadable):  # another program may have written an event about an unknown todo
-                self._print(line(self._shown(self._run.todo(event.todo, state, undoing=undoing))))
+                todo = self._run.todo(event.todo, state, undoing=undoing)
+                self._print(line(self._without_reason(todo), self._task_of(todo.id)))
+                self._show_output(todo, event)
         elif event.what == ROLLS_BACK:
             self._show_rollback(event)
         counts = event.what in ENDS and self._rolling_back == ("undo" in event.fields)
         if counts and self._screen is not None and self._bar is not None:
             self._screen.advance(self._bar)
 
-    def _shown(self, todo: TodoView) -> TodoView:
+    def _show_output(self, todo: TodoView, event: RunEvent) -> None:
+        """Print the end of the output of the attempt that has failed."""
+        if not self._shows_output or event.what not in FAILURES or is_landing(self._plan):
+            return
+        if "\n" in (
+            todo.error or ""
+        ):  # a hint says more than the output, and stands in the report at the end
+            return
+        for text in end_of_output(self._run.log_tail(todo.id, event.fields.get("attempt", ""))):
+            self._print(text)
+            self.shown.add(todo.id)
+
+    def _task_of(self, todo: str) -> str:
+        return "" if is_landing(self._plan) else self._run.task(todo)
+
+    def _without_reason(self, todo: TodoView) -> TodoView:
         """Return a todo as its line shows it: the report at the end of a landing has the reasons."""
         is_refused = is_landing(self._plan) and todo.state is TodoState.FAILED
         return todo.model_copy(update={"error": None}) if is_refused else todo
@@ -293,7 +318,7 @@ class Following:
             self._screen.update(self._bar, progress=self._progress)
 
     def _waits(self, view: RunView) -> list[Wait]:
-        found = waits(view, self._jobs)
+        found = waits(view, self._jobs, self._task_of)
         if self._run.redis_is_full():
             text = f"Redis cannot write to its disk, so no todo can start or end: {NO_ROOM}"
             found.insert(0, Wait(why=text, text=text))

@@ -4,7 +4,7 @@ repeat them. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from socket import gethostname
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import RunStatus, RunView, TodoState, TodoView, WaitReason, is_landing
+from coordination.api import RunStatus, RunView, TodoState, TodoView, WaitReason, is_landing, last_lines
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import COLOURS, plain, print_table
 from coordination.cli.times import how_long, with_local_times
@@ -21,7 +21,7 @@ from coordination.declared import Cell
 from coordination.errors import ExitCode
 from coordination.states import Tone, mark_of, tone_of
 from coordination.terminal import spelled
-from coordination.text import counted, listed
+from coordination.text import counted, listed, shortened
 
 if TYPE_CHECKING:  # rich takes 25 ms, and a list of runs prints none of it
     from rich.text import Text
@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # rich takes 25 ms, and a list of runs prints none of it
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
+LONGEST_TASK = 60
+"""Characters of a task in a line."""
 CACHED = "cached"
 """State of a todo that succeeded by the result cache."""
 UNDOING = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
@@ -47,12 +49,13 @@ def exit_code(run: RunView) -> int:
     return ExitCode.BLOCKED if run.counts.get(TodoState.SKIPPED) else ExitCode.SUCCESS
 
 
-def line(todo: TodoView) -> Text:
-    """Return `✓ TODO-001 units 0.4 s`."""
+def line(todo: TodoView, task: str = "") -> Text:
+    """Return `✓ TODO-001  units  Test units  0.4 s`."""
     from rich.text import Text
 
     colour = COLOURS[tone_of(todo.state)]
     text = Text.assemble((mark_of(todo.state), colour), f" {todo.id}  ", (plain(todo.repo), "bold"))
+    text.append(titled(task))
     if todo.state in UNDOING:
         return text.append(f"  {plain(_undone(todo))}", colour)
     if todo.duration_s is not None:
@@ -62,6 +65,21 @@ def line(todo: TodoView) -> Text:
     elif todo.state is not TodoState.SUCCEEDED and (why := plain(reason(todo))):
         text.append(f"  {why}" if why.startswith(todo.state) else f"  {todo.state}: {why}", colour)
     return text
+
+
+def no_task(_todo: str) -> str:
+    """Return the task of a todo where no run is asked: none."""
+    return ""
+
+
+def titled(task: str) -> str:
+    """Return the task as it follows the repository of a todo; empty where it is not known."""
+    return f"  {shortened(plain(task), LONGEST_TASK)}" if task else ""
+
+
+def end_of_output(tail: str) -> Iterator[str]:
+    """Yield the last lines of an output as they follow the line of a failed todo."""
+    yield from (f"  | {text}" for text in last_lines(tail))
 
 
 def state_text(todo: TodoView) -> str:
@@ -283,9 +301,9 @@ class Wait:
     """None where it is not recorded."""
 
 
-def waits(run: RunView, jobs: int | None = None) -> list[Wait]:
+def waits(run: RunView, jobs: int | None = None, task_of: Callable[[str], str] = no_task) -> list[Wait]:
     """Return the waits of a run, the longest first; todos that wait for the same thing share one wait.
-    `jobs`: the number of its todos that may run at once.
+    `jobs`: the number of its todos that may run at once; `task_of`: returns the task of a todo.
     """
     if run.status is RunStatus.PAUSED:
         text = f"the run is paused: coord run resume {run.run_id}"
@@ -295,7 +313,8 @@ def waits(run: RunView, jobs: int | None = None) -> list[Wait]:
     for todo in _to_report(run):
         groups.setdefault(todo.waits_for or "", []).append(todo)
     found = [
-        _wait(text, todos, full=jobs if jobs and running >= jobs else None) for text, todos in groups.items()
+        _wait(text, todos, full=jobs if jobs and running >= jobs else None, task_of=task_of)
+        for text, todos in groups.items()
     ]
     return sorted(found, key=lambda wait: wait.since.timestamp() if wait.since else 0.0)
 
@@ -353,10 +372,12 @@ def _to_report(run: RunView) -> Iterable[TodoView]:
             yield todo
 
 
-def _wait(text: str, todos: list[TodoView], *, full: int | None) -> Wait:
+def _wait(text: str, todos: list[TodoView], *, full: int | None, task_of: Callable[[str], str]) -> Wait:
     first = min(todos, key=lambda todo: todo.since or "")
     more = len(todos) - 1
     who = f"{first.id} waits" if not more else f"{first.id} and {more} more wait"
+    if text != QUEUED and not more and (task := shortened(plain(task_of(first.id)), LONGEST_TASK)):
+        who = f"{first.id} ({task}) waits"
     unserved = text.startswith(f"a worker for {first.repo}: none")
     hint = f"\n  {SERVE.format(repo=first.repo)}" if unserved else ""
     since = datetime.fromisoformat(first.since) if first.since else None

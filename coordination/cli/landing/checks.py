@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +59,8 @@ def run(
     """
     prepared = call.coord.checks.prepare(CheckOptions(**values))
 
-    def end(report: QaReport) -> int:
-        return _show(report, junit, as_json=as_json)
+    def end(report: QaReport, shown: Collection[str]) -> int:
+        return _show(report, junit, as_json=as_json, shown=shown)
 
     return _follow(call, prepared, prepared.subject, end, detach=detach, as_json=as_json)
 
@@ -69,12 +69,14 @@ def _follow(
     call: CliContext,
     prepared: PreparedChecks,
     subject: str,
-    end: Callable[[QaReport], int],
+    end: Callable[[QaReport, Collection[str]], int],
     *,
     detach: bool = False,
     as_json: bool = False,
 ) -> int:
-    """Start a run of checks, follow it, and end with its report; return the exit code that this returns."""
+    """Start a run of checks, follow it, and end with its report and the failed todos whose output was shown;
+    return the exit code that this returns.
+    """
     checks = call.coord.checks
     ready = checks.make_ready(prepared)
     code: list[int] = [ExitCode.FAILED]
@@ -87,8 +89,8 @@ def _follow(
             click.echo(f"· not checked, because they declare no check: {listed(ready.unchecked)}", err=True)
         return started
 
-    def ended(_call: CliContext, run: Run, _view: RunView, **_: object) -> None:
-        code[0] = end(checks.report(run.id).model_copy(update={"unchecked": ready.unchecked}))
+    def ended(_call: CliContext, run: Run, _view: RunView, *, shown: Collection[str], **_: object) -> None:
+        code[0] = end(checks.report(run.id).model_copy(update={"unchecked": ready.unchecked}), shown)
 
     return start_and_follow(call, start, detach=detach, as_json=as_json, ending=ended, code=lambda _: code[0])
 
@@ -104,20 +106,21 @@ def show(call: CliContext, values: Mapping[str, Any], *, junit: Path | None, as_
     return _show(report, junit, as_json=as_json)
 
 
-def _show(report: QaReport, junit: Path | None, *, as_json: bool) -> int:
+def _show(report: QaReport, junit: Path | None, *, as_json: bool, shown: Collection[str] = ()) -> int:
     if junit:
         write_junit(report, junit)
     if as_json:
         print_json(report)
     else:
-        print_report(report)
+        print_report(report, shown)
     return 0 if report.verdict is CheckVerdict.GREEN else ExitCode.FAILED
 
 
-def print_report(report: QaReport) -> None:
+def print_report(report: QaReport, shown: Collection[str] = ()) -> None:
+    """Print the checks, and why some are not green. `shown`: todos whose output was printed already."""
     columns = ("", "repo", "check", "verdict", "tests", "passed", "failed", "skipped", "seconds", "")
     print_table(columns, map(_row, report.checks))
-    for line in _failures(report.checks):
+    for line in _failures(report.checks, shown):
         click.echo(spelled(line))
     click.echo(f"run {report.run_id} of {spelled(report.plan_id)}: {checks_in_words(report.totals)}")
 
@@ -136,7 +139,7 @@ def _row(check: CheckView) -> tuple[object, ...]:
     )
 
 
-def _failures(checks: Iterable[CheckView]) -> Iterable[str]:
+def _failures(checks: Iterable[CheckView], shown: Collection[str]) -> Iterable[str]:
     for check in checks:
         if check.verdict is CheckVerdict.GREEN:
             continue
@@ -145,7 +148,7 @@ def _failures(checks: Iterable[CheckView]) -> Iterable[str]:
             yield f"    {failure.name}" + (f": {failure.message}" if failure.message else "")
         if (more := len(check.failures) - SHOWN + check.unnamed) > 0:
             yield f"    and {more:,} more"
-        yield from (f"    | {line}" for line in check.output)
+        yield from (f"    | {line}" for line in (() if check.todo in shown else check.output))
         if check.verdict not in (CheckVerdict.SKIPPED, CheckVerdict.WAITING):
             yield f"    see: {check.log}"
 
@@ -165,11 +168,12 @@ def ci(call: CliContext, values: Mapping[str, Any], *, junit: Path | None, as_js
     job, checks, reports = CiJob.of(os.environ), call.coord.checks, list[QaReport]()
     prepared = checks.prepare(checks.heads(**values))
 
-    def end(report: QaReport) -> int:
+    def end(report: QaReport, shown: Collection[str]) -> int:
         reports.append(report)
         if job.summary:
             _append(job.summary, summary_of(report))
-        return _show(report, junit or (GITLAB_REPORT if job.gitlab else None), as_json=as_json)
+        file = junit or (GITLAB_REPORT if job.gitlab else None)
+        return _show(report, file, as_json=as_json, shown=shown)
 
     with _no_commands(job):
         code = _follow(call, prepared, listed(prepared.graph.repos), end, as_json=as_json)

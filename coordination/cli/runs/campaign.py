@@ -115,11 +115,19 @@ def exec_(call: CliContext, values: dict[str, Any], *, as_json: bool) -> int:
             click.echo(spelled(str(one)), err=True)
         return run
 
-    return start_and_follow(call, start, detach=False, as_json=as_json, ending=_print_outputs)
+    return start_and_follow(
+        call, start, detach=False, as_json=as_json, ending=_print_outputs, shows_output=False
+    )
 
 
 def _print_outputs(
-    call: CliContext, run: Run, view: RunView, *, as_json: bool, extra: Mapping[str, Any] = NOTHING
+    call: CliContext,
+    run: Run,
+    view: RunView,
+    *,
+    as_json: bool,
+    extra: Mapping[str, Any] = NOTHING,
+    **_: object,
 ) -> None:
     """Print the output of each repository below a line that names it."""
     write_back(call, run)

@@ -125,10 +125,14 @@ def watch(call: CliContext, values: Mapping[str, Any], *, as_json: bool) -> int:
     from coordination.cli.following.summary import exit_code
 
     target = call.coord.runs.get(values.get("run", LAST))
-    view = Following(
-        target, restarted=call.coord.restarted, every=call.coord.settings.progress_interval
-    ).until_the_end()
-    conclude(call, target, view, as_json=as_json)
+    following = Following(
+        target,
+        restarted=call.coord.restarted,
+        every=call.coord.settings.progress_interval,
+        shows_output=not call.is_quiet,
+    )
+    view = following.until_the_end()
+    conclude(call, target, view, as_json=as_json, shown=following.shown)
     return exit_code(view)
 
 

@@ -11,7 +11,6 @@ import click
 from coordination.api import RunStatus, Selectors
 from coordination.cli.context import CliContext, confirm, on_a_terminal, warn
 from coordination.cli.following.follow import conclude, start_and_follow
-from coordination.cli.following.summary import NOTHING
 from coordination.cli.options.values import read_text
 from coordination.cli.runs.campaign import conclude_generated, print_plan
 from coordination.cli.screen.output import print_json
@@ -84,11 +83,9 @@ def _follow(call: CliContext, prepared: Sweep, *, as_json: bool) -> _Followed:
     return _Followed(run_id=runs[0].id, code=code)
 
 
-def _print_failure(
-    call: CliContext, run: Run, view: RunView, *, as_json: bool, extra: Mapping[str, Any] = NOTHING
-) -> None:
+def _print_failure(call: CliContext, run: Run, view: RunView, **how: Any) -> None:
     if view.status is not RunStatus.SUCCEEDED:
-        conclude(call, run, view, as_json=as_json, extra=extra)
+        conclude(call, run, view, **how)
 
 
 def _only(repos: Sequence[str]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from redis import Redis
@@ -17,7 +18,7 @@ from coordination.models import OWN_BRANCHES
 from coordination.planner.hours import Group, medians
 from coordination.planner.schedule import bound
 from coordination.runs.change_sets.records import TAKEN_OVER
-from coordination.runs.logs import shown
+from coordination.runs.logs import last_lines, shown
 from coordination.runs.records import (
     BRANCH_PREFIX,
     TAKES_UP,
@@ -48,6 +49,8 @@ LAST = "last"
 ANY = RunFilters()
 logger = logging.getLogger(__name__)
 TAIL_PIECES = 8
+PIECES_OF_LAST_LINE = 2
+"""Pieces that are read for the last line: the newest may begin in the middle of it."""
 META = (
     "plan_id", "status", "strategy", "switched", "on_failure", "actor", "rolled_back_by", "cancelled",
     "paused", "rollback", "stuck", "timeout_ms", "timed_out", "file", "unwritten",
@@ -311,22 +314,47 @@ class RunReader:
         own = run_branch(run_id, meta.get(BRANCH_PREFIX, OWN_BRANCHES))
         return {repo: name or own for repo, name in zip(repos, names, strict=True)}
 
-    def log_tail(self, run_id: str, todo_id: str) -> str:
+    def log_tail(self, run_id: str, todo_id: str, attempt: str = "") -> str:
         """Return the last pieces of the log of a todo's newest attempt; if it was undone, of the attempt
-        before.
+        before. `attempt`: of this one instead.
         """
         own = self._keys.run(run_id)
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xrevrange(own.log(todo_id), count=TAIL_PIECES)
             pipeline.hget(own.state, todo_id)
-            pieces, state = pipeline.execute()
-        texts: dict[str, list[str]] = {}
-        for _, fields in reversed(pieces):
-            texts.setdefault(fields.get("attempt", ""), []).append(shown(fields.get("text", "")))
-        attempts = list(texts)
-        if state == TodoState.COMPENSATED and len(attempts) > 1:
-            attempts.pop()
-        return "".join(texts[attempts[-1]]) if attempts else ""
+            pipeline.hget(own.facts, f"{todo_id} attempt")
+            pieces, state, newest = pipeline.execute()
+        texts = _by_attempt(pieces)
+        if attempt:
+            return texts.get(attempt, "")
+        if state == TodoState.COMPENSATED and len(texts) > 1:
+            texts.pop(newest or "", None)
+        return list(texts.values())[-1] if texts else ""
+
+    def last_lines(self, run_id: str, attempts: Mapping[str, int]) -> dict[str, str]:
+        """Return todo → the last line of its output so far; without those that have written nothing.
+        `attempts`: todo → its present attempt.
+        """
+        own = self._keys.run(run_id)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for todo in attempts:
+                pipeline.xrevrange(own.log(todo), count=PIECES_OF_LAST_LINE)
+            found = pipeline.execute()
+        lines = {
+            todo: last_lines(_by_attempt(pieces).get(str(attempt), ""))
+            for (todo, attempt), pieces in zip(attempts.items(), found, strict=True)
+        }
+        return {todo: said[-1] for todo, said in lines.items() if said}
+
+    def tasks(self, run_id: str, todos: Collection[str]) -> dict[str, str]:
+        """Return todo → its task, as the run was ordered; empty where Redis has none."""
+        names = list(todos)
+        specs = self._redis.hmget(self._keys.run(run_id).spec, names) if names else []
+        with readable(run_id):
+            return {
+                name: str(json.loads(spec)["todo"].get("task") or "") if spec else ""
+                for name, spec in zip(names, specs, strict=True)
+            }
 
     def _todos(self, run_id: str, only: Collection[str] | None = None) -> tuple[TodoView, ...]:
         keys = self._keys.run(run_id)
@@ -445,3 +473,11 @@ def _duration_s(meta: Mapping[str, str]) -> float | None:
 
 def _finished(todo: TodoView) -> str:
     return todo.finished_at or ""
+
+
+def _by_attempt(newest_first: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, str]:
+    """Return attempt → the text of its pieces, the oldest first."""
+    texts: dict[str, list[str]] = {}
+    for _, fields in reversed(newest_first):
+        texts.setdefault(fields.get("attempt", ""), []).append(shown(fields.get("text", "")))
+    return {attempt: "".join(pieces) for attempt, pieces in texts.items()}
