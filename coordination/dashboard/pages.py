@@ -119,6 +119,8 @@ class Page:
     template: str
     title: str
     data: Mapping[str, Any]
+    state: str = ""
+    """Its state in few characters, which stands before the title of the tab."""
     seen: tuple[Seen[Any], ...] = ()
     """The answers that it shows; the page names the oldest one that could not be renewed."""
     status: int = 200
@@ -126,6 +128,11 @@ class Page:
     """False if the page does not renew itself."""
     reload: bool = False
     """True if the open page that asked for this part of it is to load itself again."""
+
+    @property
+    def tab(self) -> str:
+        """Return the title of the tab: `▶ 63 % PLAN-001 · run … · coord`."""
+        return " ".join(filter(None, (self.state, self.title, "· coord")))
 
     @property
     def position(self) -> str:

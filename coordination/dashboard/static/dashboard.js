@@ -21,6 +21,8 @@
   }
 
   function renew() {
+    const tab = document.getElementById("live")?.dataset.tab;
+    if (tab) document.title = tab;
     for (const view of document.querySelectorAll(".chart-view")) {
       applyZoom(view);
       if (view.dataset.todoUrl) mark(view);

@@ -39,6 +39,7 @@ async def now(request: PageRequest) -> Page:
     return Page(
         template="now.html",
         title="Now",
+        state=f"? {len(asking)}" if asking else "",
         data={
             **runs.value,
             "causes_of": causes_of,

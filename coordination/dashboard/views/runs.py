@@ -9,7 +9,16 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from coordination.api import RepoDiff, RunStatus, RunView, TodoState, TodoView, levels_of, start_again
+from coordination.api import (
+    RepoDiff,
+    RunStatus,
+    RunView,
+    TodoState,
+    TodoView,
+    WaitReason,
+    levels_of,
+    start_again,
+)
 from coordination.api.coord import Coord
 from coordination.dashboard.logs import Log, Part, added, log_of, shown
 from coordination.dashboard.pages import DRAWN, Download, Page, PageRequest, inline
@@ -17,8 +26,11 @@ from coordination.dashboard.snapshots import Seen
 from coordination.dashboard.views.changes import DIFF_S, DIFF_SHOWN
 from coordination.dashboard.views.now import CAUSES, tails_of
 from coordination.errors import GitRefused, NotFound, UsageError
+from coordination.states import mark_of
 
 LISTED = 50
+ASKING = frozenset({WaitReason.PERSON, WaitReason.BUDGET})
+"""Reasons of waits that only a person ends."""
 ROWS = 200
 """Number of todos on a page."""
 OUTPUT_SHOWN = 20_000
@@ -113,6 +125,7 @@ async def run(request: PageRequest) -> Page:
     return Page(
         template="run.html",
         title=f"{view.plan_id} · run {view.run_id}",
+        state=_state_of(view),
         data={
             "run": view,
             "plan_title": found.value.title,
@@ -132,6 +145,18 @@ async def run(request: PageRequest) -> Page:
         },
         seen=(found,) if drawn is None else (found, drawn),
     )
+
+
+def _state_of(view: RunView) -> str:
+    """Return `▶ 63 %` of a live run, `? 2` where it waits for a person, `✗ 2 failed` after failures."""
+    asking = sum(one.state is TodoState.PARKED and one.wait_reason in ASKING for one in view.todos)
+    if asking:
+        return f"? {asking}"
+    failed = sum(one.has_failed for one in view.todos)
+    if failed:
+        return f"{mark_of(TodoState.FAILED)} {failed} failed"
+    share = f" {int(view.progress.percent)} %" if view.progress and not view.status.ended else ""
+    return f"{mark_of(view.status)}{share}"
 
 
 def _fits(todo: TodoView, tasks: Mapping[str, str], state: str, query: str) -> bool:
