@@ -385,14 +385,37 @@ def test_only_an_answer_ends_a_question(begin, store):
     assert run.take("A").answer == "UTC"
 
 
-def test_an_approval_over_the_budget_leaves_the_last_answer_to_the_agent(begin):
+@pytest.mark.parametrize("further", ["a login that is refused", "the budget"])
+def test_an_approval_without_words_leaves_the_last_answer_to_the_agent(begin, further: str):
     run = begin({"A": by("claude"), "B": by("claude")}, plan={"usd": 0.5})
     run.hold_up(run.take("A"), "claude asks: which zone?", AT_ONCE, reason=WaitReason.PERSON)
     run.approve("A", "lena", "UTC")
-    use(run, "B")
-    run.drain()
+    if further == "the budget":
+        use(run, "B")
+        run.drain()
+    else:
+        run.hold_up(run.take("A"), "claude: not logged in", AT_ONCE, reason=WaitReason.PERSON)
 
-    assert run.todo("A").wait_reason is WaitReason.BUDGET
-    run.approve("A", "lena", "go on")
+    run.approve("A", "lena", "")
     grant = run.take("A")
     assert (grant.question, grant.answer) == ("claude asks: which zone?", "UTC")
+
+
+@pytest.mark.parametrize("waits", ["question", "budget"])
+def test_a_compensation_of_a_todo_that_waited_for_a_person_goes_on_by_its_timer(begin, waits: str):
+    run = begin({"A": {**by("claude"), "compensate": "true"}, "B": by("claude")}, plan={"usd": 0.5})
+    if waits == "budget":
+        grant = run.take("A")
+        use(run, "B")
+        run.hold_up(grant, "the budget is used up", AT_ONCE, reason=WaitReason.BUDGET)
+        run.fire("A")
+        run.drain()
+        assert run.todo("A").wait_reason is WaitReason.BUDGET
+    else:
+        run.hold_up(run.take("A"), "claude asks: which zone?", AT_ONCE, reason=WaitReason.PERSON)
+    run.roll_back()
+
+    run.hold_up(run.take("A"), "git was killed", timedelta(seconds=5))
+    assert run.fire("A").word == "fired"
+    run.drain()
+    assert run.view().status == "rolled_back"

@@ -89,6 +89,20 @@ def test_an_answer_that_was_written_to_redis_reaches_no_agent(site: Trusting, fo
     assert "no signed answer" in site.refusals[-1]
 
 
+def test_an_approval_without_words_leaves_the_signed_answer(site: Trusting):
+    asking(site)
+    approvals.decide(site.connected("bob"), Verdict.APPROVE, "A", site.run_id, "two")
+    grant = site.store.claim(site.run_id, "A", 1, worker="w", host="h", lease=TTL).grant
+    assert grant is not None
+    site.store.hold_up(grant, "a: not logged in", timedelta(0), reason=WaitReason.PERSON)
+    site.redis.hdel(site.store.keys.run(site.run_id).meta, "host.r1")
+
+    approvals.decide(site.connected("bob"), Verdict.APPROVE, "A", site.run_id)
+    site.deliver("A")
+
+    assert (site.executed, site.refusals) == (["A"], [])
+
+
 def test_an_answer_is_the_one_that_was_signed(site: Trusting):
     asking(site)
     approvals.decide(site.connected("bob"), Verdict.APPROVE, "A", site.run_id, "two")

@@ -120,6 +120,9 @@ def sign_operation(
         return False
     if not order:
         return False  # its subject says why
+    field = operation_field(kind, todo)
+    if kind is OperationKind.APPROVE and not comment and connection.store.signed(run_id, [field]) != [None]:
+        return True  # it has been approved before, maybe with an answer to its agent, which stays
     operation = Operation(
         operation=kind,
         **connection.here.fields(),
@@ -133,7 +136,7 @@ def sign_operation(
         **times(signing.ttl),
     )
     text = seal_operation(operation, signing.signer)
-    connection.redis.hset(connection.keys.run(run_id).order, operation_field(kind, todo), text)
+    connection.redis.hset(connection.keys.run(run_id).order, field, text)
     return True
 
 

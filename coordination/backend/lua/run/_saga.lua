@@ -15,7 +15,7 @@ local function undo_todo(todo)
   note(todo, 'undo', 1)
   call('HDEL', checkpoint, todo .. ' undo')
   for _, old in ipairs({
-    'tries', 'lost', 'held_up', 'rank', 'waits_for', 'wait_reason',
+    'tries', 'lost', 'held_up', 'rank', 'waits_for', 'wait_reason', 'question',
     'undo_started_at', 'undo_finished_at', 'undo_error', 'undo_exit_code',
   }) do
     erase(todo, old)

@@ -55,9 +55,9 @@ local function decide(todo, verdict, who, comment)
   local question, reason = facts_of(todo, 'question', 'wait_reason')
   if question then
     erase(todo, 'question')
-    if reason == 'budget' then
-      note(todo, 'budget_approved', who)
-    else
+    if reason == 'budget' then note(todo, 'budget_approved', who) end
+    -- an approval without words answers no question: the last answer stays
+    if comment ~= '' or not fact(todo, 'answered_question') then
       note(todo, 'answered_question', question)
       note(todo, 'answer', comment)
     end

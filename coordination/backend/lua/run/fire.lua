@@ -53,17 +53,16 @@ local function can_start()
   return not first or first == todo or put_back(first)
 end
 
-local question, reason = facts_of(todo, 'question', 'wait_reason')
-if question and reason ~= 'budget' then return reply('waits') end -- for an answer
-if question then -- a new day, with a budget of its own
-  erase(todo, 'question')
-  clear_wait(todo)
-  enqueue(todo)
-  dispatch_ready()
-  return reply('fired')
-end
-
 if waits_for_person(todo) then
+  local question, reason = facts_of(todo, 'question', 'wait_reason')
+  if question and reason == 'budget' then -- a new day, with a budget of its own
+    erase(todo, 'question')
+    clear_wait(todo)
+    enqueue(todo)
+    dispatch_ready()
+    return reply('fired')
+  end
+  if question then return reply('waits') end -- for an answer
   local verdict = string.match(fact(todo, 'gate') or '', '%a+$')
   decide(todo, verdict, 'the timeout of its gate', '')
   return reply('settled')
