@@ -8,6 +8,7 @@ difference. Every page and every action also works without scripts. Nothing is l
 | `access.py` | tokens of people, sessions, the limit of guesses |
 | `snapshots.py` | answers of the facade, shared by pages and kept while Redis is away; news for open pages |
 | `pages.py` | requests and answers of views, their forms and headers; templates and their filters |
+| `logs.py` | the log of a todo: attempts, numbered lines, colours, the first error |
 | `charts.py` | charts of figures over time |
 | `app.py` | routes, sign-in, errors; the process |
 | `views/` | a function per page, and the actions |

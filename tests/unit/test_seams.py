@@ -41,6 +41,7 @@ PURE: Mapping[str, str] = {
     "coordination.cache": "names",
     "coordination.cli": "times",
     "coordination.credentials": "detection masking",
+    "coordination.dashboard": "logs",
     "coordination.dependencies": "constraints",
     "coordination.forges": "errors locate models",
     "coordination.health": "timetable",
