@@ -269,6 +269,41 @@ def test_a_landing_repairs_a_red_request_once_and_merges_only_what_is_approved_a
     assert len(done.json["todos"]) > 0, "one landing is printed"
 
 
+def test_a_landing_that_a_person_rolls_back_is_not_repaired(site: Site):
+    request, testbed = site.request("a"), site.testbed
+    site.forge.check(site.projects["a"], request.sha, "build", "success")
+    landing = site.begin()
+    site.waits_for("a", "0 of 1 approval")
+    site.forge.remark(site.projects["a"], request.number, "code", 1, "nit", "ann")
+    run = testbed.ok("list-runs", "--json", "--plan", f"land:{PLAN}").json[0]["run_id"]
+
+    testbed.ok("rollback", run, "--yes")
+    done = landing.done(60)
+
+    assert done.code != 0
+    assert len(testbed.ledger) == 2, "no agent has started"
+    assert len(testbed.ok("list-runs", "--json", "--plan", f"land:{PLAN}").json) == 1
+
+
+def test_a_landing_whose_requests_no_agent_may_repair_waits_for_people(site: Site):
+    request, testbed = site.request("a"), site.testbed
+    site.forge.check(site.projects["b"], site.request("b").sha, "build", "success")
+    site.forge.push(site.projects["a"], BRANCH, start=BRANCH, code="by ann\n")
+    testbed.ok("plan", "adopt", PLAN, "a", "--pr", str(request.number), "--yes")
+    head = site.request("a").sha
+    site.forge.check(site.projects["a"], head, "build", "failure", log="red")
+    landing = site.begin()
+    site.waits_for("a", "red: build")
+    until(lambda: len(testbed.ok("list-runs", "--json", "--plan", f"land:{PLAN}").json) == 2)
+
+    site.forge.check(site.projects["a"], head, "build", "success")
+    site.approve("a", "b")
+    done = landing.done(90)
+
+    assert (done.code, landed(site)) == (0, [True, True]), done.err
+    assert len(testbed.ledger) == 2, "no agent has started"
+
+
 def test_where_signatures_are_required_a_repair_is_signed_pushed_and_landed(testbed: Testbed, tmp_path: Path):
     testbed.env = {
         "COORD_SIGNATURES": "require",

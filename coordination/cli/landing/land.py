@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import LandOptions, RepoPreview, RunStatus
+from coordination.api import LandOptions, RepoPreview, TodoState
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.follow import conclude, start_and_follow
 from coordination.cli.landing.requests import repaired, show_repairs
@@ -18,13 +18,12 @@ from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_records, wide_option
 from coordination.cli.times import how_long
 from coordination.errors import CoordinationError, ExitCode
-from coordination.models import MOST_REPAIRS
+from coordination.models import MOST_REPAIRS, LandAction, LandStep
 from coordination.terminal import spelled
 from coordination.text import counted, listed, quoted
 
 if TYPE_CHECKING:
     from coordination.api import LandingPreview, PreparedLanding, RunView
-    from coordination.api.requests import PreparedFix
     from coordination.api.run import Run
 
 
@@ -54,11 +53,7 @@ def land(
     repairs = 0 if detach else MOST_REPAIRS  # they need a command that follows
     prepared = call.coord.landings.prepare(plan, options, repairs=repairs)
     if prepared.graph is None:
-        call.coord.landings.check_completed(prepared)
-        click.echo(f"nothing to do: all of {plan} has landed", err=True)
-        if as_json:
-            print_json({"run_id": None, "nothing_to_do": f"all of {plan} has landed"})
-        return 0
+        return _nothing_to_do(call, prepared, as_json=as_json)
     if dry_run:
         return _print_preview(call, prepared, as_json=as_json)
     return run_landing(call, prepared, yes=yes, detach=detach, as_json=as_json)
@@ -110,7 +105,7 @@ def _follow(call: CliContext, prepared: PreparedLanding, *, detach: bool, as_jso
     """
     landings, name = call.coord.landings, prepared.landing.change_set
     ready = landings.make_ready(prepared)
-    fix: PreparedFix | None = None
+    goes_on = False
 
     def start() -> Run:
         run = landings.start(ready)
@@ -121,32 +116,60 @@ def _follow(call: CliContext, prepared: PreparedLanding, *, detach: bool, as_jso
         return run
 
     def end(of: CliContext, run: Run, view: RunView, **how: Any) -> None:
-        nonlocal fix
-        fix = _to_repair(call, prepared, view)
-        if fix is None:
+        nonlocal goes_on
+        goes_on = _waits_for_repair(prepared, view)
+        if not goes_on:
             conclude(of, run, view, **how)
 
     code = start_and_follow(call, start, detach=detach, as_json=as_json, ending=end)
-    if fix is None:
-        return code
-    click.echo(f"{name} did not land: agents repair {listed(sorted(fix.prompts))}", err=True)
-    results, failed = repaired(call, fix)
-    if failed or any(one.error for one in results):
-        return show_repairs(results, as_json=as_json) or failed
-    again = landings.prepare(name, prepared.options, repairs=prepared.landing.repair - 1)
-    return _follow(call, again, detach=detach, as_json=as_json)
+    return _repair_and_land_again(call, prepared, as_json=as_json) if goes_on else code
 
 
-def _to_repair(call: CliContext, prepared: PreparedLanding, view: RunView) -> PreparedFix | None:
-    """Return what agents repair before the plan lands again; None if it does not."""
-    ended_badly = view.status in (RunStatus.FAILED, RunStatus.ROLLED_BACK)
-    if not ended_badly or not prepared.landing.repair:
-        return None
+def _waits_for_repair(prepared: PreparedLanding, view: RunView) -> bool:
+    """Return whether the landing has ended only because requests are to be repaired: nobody stopped it, and
+    nothing has landed.
+    """
+    if prepared.graph is None or not prepared.landing.repair or view.steered_by:
+        return False
+    todos = prepared.graph.todos
+    steps = {name: todo.action.step for name, todo in todos.items() if isinstance(todo.action, LandAction)}
+    failed = [one.id for one in view.todos if one.has_failed]
+    landed = (one for one in view.todos if TodoState.SUCCEEDED in (one.state, one.was))
+    return (
+        bool(failed)
+        and all(steps.get(name) is LandStep.CHECK for name in failed)
+        and not any(steps.get(one.id) is LandStep.LAND for one in landed)
+    )
+
+
+def _repair_and_land_again(call: CliContext, prepared: PreparedLanding, *, as_json: bool) -> int:
+    """Let agents repair the requests, and land again; where they cannot, land again and wait for people.
+    Return the exit code.
+    """
+    name, repairs = prepared.landing.change_set, prepared.landing.repair - 1
     try:
-        found = call.coord.pr.prepare_fix(prepared.landing.change_set, tuple(prepared.options.repos))
-    except CoordinationError:  # a person is to look at what has failed
-        return None
-    return found if found.prompts else None
+        fix = call.coord.pr.prepare_fix(name, tuple(prepared.options.repos))
+    except CoordinationError as refused:
+        click.echo(spelled(f"{name} did not land, and no agent repairs it: {refused.message}"), err=True)
+        fix, repairs = None, 0
+    if fix is not None and fix.prompts:
+        click.echo(f"{name} did not land: agents repair {listed(sorted(fix.prompts))}", err=True)
+        results, failed = repaired(call, fix)
+        if failed or any(one.error for one in results):
+            return show_repairs(results, as_json=as_json) or failed
+    again = call.coord.landings.prepare(name, prepared.options, repairs=repairs)
+    if again.graph is None:
+        return _nothing_to_do(call, again, as_json=as_json)
+    return _follow(call, again, detach=False, as_json=as_json)
+
+
+def _nothing_to_do(call: CliContext, prepared: PreparedLanding, *, as_json: bool) -> int:
+    name = prepared.landing.change_set
+    call.coord.landings.check_completed(prepared)
+    click.echo(f"nothing to do: all of {name} has landed", err=True)
+    if as_json:
+        print_json({"run_id": None, "nothing_to_do": f"all of {name} has landed"})
+    return 0
 
 
 def _print_preview(call: CliContext, prepared: PreparedLanding, *, as_json: bool) -> int:
