@@ -4,6 +4,7 @@ executes.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -11,11 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from coordination.api import LAST, RunView, TodoState, WaitReason
+from coordination.api import LAST, RunStatus, TodoState, WaitReason
 from coordination.api.machine import create_demo, create_demo_of_agents
 from coordination.cli.command import command
 from coordination.cli.context import CliContext
@@ -50,7 +53,7 @@ def demo(call: CliContext, folder: Path | None, lands: bool, of_agents: bool) ->
     """
     folder = folder or Path(tempfile.mkdtemp(prefix="coord-demo-"))
     if of_agents:
-        return _play_agents(call, folder)
+        return _play_agents(folder)
     path = create_demo(folder)
     click.echo(f"6 repositories and {path}", err=True)
     call.ecosystem = str(path)
@@ -78,16 +81,15 @@ ANSWER = "="
 LOOK_S = 0.2
 
 
-def _play_agents(call: CliContext, folder: Path) -> int:
+def _play_agents(folder: Path) -> int:
     """Show the story of a change by agents, as the commands that a person would type."""
     path = create_demo_of_agents(folder)
     click.echo(f"3 repositories, an agent that plays a script, and {path}", err=True)
-    call.ecosystem = str(path)
     _type(path, "plan", "create", "--from", SENTENCE, "--dry-run")
     _type(path, "plan", "create", "--apply", LAST, "--yes")
     _type(path, "sweep", PLAN, "--detach")
-    while not (view := call.coord.runs.get(LAST).view()).status.ended:
-        if asking := _asking(view):
+    while not RunStatus((run := _run_of(path))["status"]).ended:
+        if asking := _asking(run):
             _type(path, "answer", asking, ANSWER)
             break
         time.sleep(LOOK_S)
@@ -103,22 +105,39 @@ def _play_agents(call: CliContext, folder: Path) -> int:
     return 0
 
 
-def _asking(view: RunView) -> str:
+def _run_of(path: Path) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads(_done(path, "show-run", LAST, "--json", shown=False))
+    return found
+
+
+def _asking(run: Mapping[str, Any]) -> str:
     """Return the todo that waits for the answer of a person; empty without one."""
-    for todo in view.todos:
-        if todo.state is TodoState.PARKED and todo.wait_reason is WaitReason.PERSON:
-            click.echo(f"\n{todo.id}: {spelled(todo.waits_for or '')}", err=True)
-            return todo.id
+    for todo in run["todos"]:
+        if todo["state"] == TodoState.PARKED and todo["wait_reason"] == WaitReason.PERSON:
+            click.echo(f"\n{todo['id']}: {spelled(todo['waits_for'] or '')}", err=True)
+            return str(todo["id"])
     return ""
 
 
 def _type(path: Path, *words: str) -> None:
     """Execute a command of coord, and show it. Raises CoordinationError where it fails."""
-    shown = shlex.join(("coord", *words))
-    click.echo(f"\n$ {shown}", err=True)
-    coord = Path(sys.argv[0]).absolute()
-    done = subprocess.run([sys.executable, coord, *words], cwd=path.parent, check=False)
+    click.echo(f"\n$ {shlex.join(('coord', *words))}", err=True)
+    _done(path, *words, shown=True)
+
+
+def _done(path: Path, *words: str, shown: bool) -> str:
+    """Execute a command of coord on the file of the demo, whatever COORD_ variables name; return its output,
+    unless it is shown. Raises CoordinationError where it fails.
+    """
+    command = [sys.executable, str(Path(sys.argv[0]).absolute()), *words]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COORD_")}
+    done = subprocess.run(
+        command, cwd=path.parent, env=environment, stdout=None if shown else subprocess.PIPE, text=True,
+        check=False,
+    )  # fmt: skip
     if done.returncode:
         raise CoordinationError(
-            f"{shown} ended with exit code {done.returncode}", f"see above; the folder stays: {path.parent}"
+            f"{shlex.join(('coord', *words))} ended with exit code {done.returncode}",
+            f"see above; the folder stays: {path.parent}",
         )
+    return done.stdout or ""

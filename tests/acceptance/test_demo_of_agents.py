@@ -13,9 +13,12 @@ NewTestbed = Callable[[], Testbed]
 
 @pytest.fixture(scope="module")
 def shown(new_testbed: NewTestbed) -> tuple[Testbed, Done]:
-    """`coord demo --agents DIR`, carried out."""
-    testbed = new_testbed()
-    return testbed, testbed.coord("demo", "--agents", str(testbed.folder), cwd=testbed.folder.parent)
+    """`coord demo --agents DIR`, carried out, by a person who works on another file."""
+    testbed, other = new_testbed(), new_testbed()
+    other.write([{"id": "TODO-001", "repo": "r"}], plan={"id": "PLAN-001"})
+    return testbed, testbed.coord(
+        "demo", "--agents", str(testbed.folder), cwd=testbed.folder.parent, COORD_ECOSYSTEM=str(other.file)
+    )
 
 
 def test_the_sentence_becomes_a_plan_that_is_shown_before_it_is_written(shown: tuple[Testbed, Done]) -> None:
