@@ -123,6 +123,7 @@ from coordination.models.tracking import (
     reads_of,
     secrets_of,
     text_of,
+    without_secrets,
 )
 from coordination.models.values import (
     DURATION_UNITS_S,
@@ -282,4 +283,5 @@ __all__ = [
     "reads_of",
     "secrets_of",
     "text_of",
+    "without_secrets",
 ]  # fmt: skip

@@ -310,6 +310,11 @@ def secrets_of(todo: Todo) -> tuple[str, ...]:
     return tuple(str(value) for name, value in todo.env.items() if SECRET.search(name))
 
 
+def without_secrets(env: Variables) -> Variables:
+    """Return the variables whose names do not mark them as secret."""
+    return {name: value for name, value in env.items() if not SECRET.search(name)}
+
+
 _LOGIN = re.compile(r"(?P<scheme>https?://)(?P<user>[^/@:\s]*)(?P<password>:[^/@\s]*)?@", re.IGNORECASE)
 LONGEST_USER = 19
 """Characters of a user's name in a url; a longer one is a token."""

@@ -24,6 +24,7 @@ from coordination.models import (
     Workspace,
     criteria_in_words,
     generated_id,
+    without_secrets,
 )
 from coordination.planner.checks import repair_todo
 from coordination.planner.graph import PlanGraph, build
@@ -147,8 +148,8 @@ def repair_graph(
 
 
 def _repair_of(plan: str, repo: Repo, before: Sequence[Todo], prompt: str) -> Todo:
-    """Return a todo with the agent, checks and paths of the agents' todos before it, and none of their
-    secrets: what it reads was written by others.
+    """Return a todo with the agent, checks and paths of the agents' todos before it. What it reads was
+    written by others: it has none of their secrets, and a sandbox unless its repository has none.
     """
     agents = [(todo, todo.action) for todo in before if isinstance(todo.action, AgentAction)]
     actions = [action for _, action in agents]
@@ -166,8 +167,11 @@ def _repair_of(plan: str, repo: Repo, before: Sequence[Todo], prompt: str) -> To
                 "continues": last.id,
             }
         )
-        kept = ("env", "timeout", "retry", "resources", "sandbox")
-        todo = todo.model_copy(update={name: getattr(last, name) for name in kept})
+        kept = {name: getattr(last, name) for name in ("timeout", "retry", "resources")}
+        confined = (one.sandbox for one, _ in reversed(agents) if one.sandbox and one.sandbox.kind != "off")
+        todo = todo.model_copy(
+            update={**kept, "env": without_secrets(last.env), "sandbox": next(confined, None)}
+        )
     judged = tuple(text for _, text in criteria_in_words(before))
     own = {"action": action, "workspace": Workspace.WORKTREE, "acceptance_criteria": judged}
     return todo.model_copy(update=own).working_in(repo)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from itertools import islice
 from typing import Annotated, Any, NoReturn
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -31,14 +33,28 @@ MOST_PROBLEMS = 20
 FIELDS = (
     "its fields: title, todos; of a todo: key, repo, task, description, acceptance_criteria, blocked_by, …"
 )
-_HIDING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+MOST_ERRORS = 500
+"""Errors that are looked at."""
+_UNSEEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+"""Categories of Unicode whose characters nobody sees: controls, formats, tags, what is not assigned."""
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and signs that look like a blank."""
+_SEEN = frozenset("\t\n\u200d\ufe0f")
+"""Of these, tabs, ends of lines, and what joins the parts of a picture."""
+
+
+def _hides(character: str) -> bool:
+    is_selector = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
+    unseen = unicodedata.category(character) in _UNSEEN or character in _BLANK or is_selector
+    return unseen and character not in _SEEN
 
 
 def _check_plain(text: str) -> str:
     if not is_utf8(text):
         raise ValueError("is not UTF-8")
-    if _HIDING.search(text):
-        raise ValueError("contains control characters; remove them")
+    if hidden := sorted(filter(_hides, set(text))):
+        names = listed([f"U+{ord(one):04X}" for one in hidden[:3]])
+        raise ValueError(f"contains characters that nobody sees, such as control characters: {names}")
     return text
 
 
@@ -103,8 +119,7 @@ def read_proposal(text: str) -> Proposal:
     """Return the proposal of a JSON text. Raises UsageError, also for a name that stands twice in an object:
     readers would differ in what they see.
     """
-    if len(text.encode(errors="replace")) > MOST_BYTES:
-        raise UsageError(f"the proposal has more than {MOST_BYTES:,} bytes", "propose less, in fewer words")
+    _refuse_large(text)
     try:
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -114,10 +129,16 @@ def read_proposal(text: str) -> Proposal:
 
 def proposal_of(value: object) -> Proposal:
     """Return the proposal of a JSON value. Raises UsageError."""
+    _refuse_large(json.dumps(value, default=str))
     try:
         return Proposal.model_validate(value)
     except ValidationError as error:
         raise UsageError(_as_list("the proposal is refused", _sentences(error)), FIELDS) from error
+
+
+def _refuse_large(text: str) -> None:
+    if len(text.encode(errors="replace")) > MOST_BYTES:
+        raise UsageError(f"the proposal has more than {MOST_BYTES:,} bytes", "propose less, in fewer words")
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -132,8 +153,8 @@ def _no_number(word: str) -> NoReturn:
 
 
 def _sentences(error: ValidationError) -> list[str]:
-    found = dict[str, str]()
-    for detail in error.errors(include_url=False):
+    found, around = dict[str, str](), set[str]()
+    for detail in islice(error.errors(include_url=False), MOST_ERRORS):
         place = "".join(f"[{step}]" if isinstance(step, int) else f".{step:.50}" for step in detail["loc"])
         if detail["type"] == "extra_forbidden":
             text = "is no field of a proposal"
@@ -141,10 +162,11 @@ def _sentences(error: ValidationError) -> list[str]:
             text = "is missing"
         else:
             text = wrong_value([detail])
-        found.setdefault(place.removeprefix(".") or "it", text)
+        place = place.removeprefix(".") or "it"
+        found.setdefault(place, text)
+        around.update(place[: at.start()] for at in re.finditer(r"\[", place))
     # a list counts as shorter by each item that is refused
-    outer = {place for place in found if any(other.startswith(f"{place}[") for other in found)}
-    return [f"{place} {text}" for place, text in found.items() if place not in outer]
+    return [f"{place} {text}" for place, text in found.items() if place not in around]
 
 
 def _as_list(what: str, problems: Sequence[str]) -> str:

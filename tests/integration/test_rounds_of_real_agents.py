@@ -101,8 +101,10 @@ def test_a_question_is_told(kind: AgentKind, url: str, bench: Bench):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_login_that_is_refused_is_told(kind: AgentKind, url: str, bench: Bench):
-    assert attempt(bench, kind, f"{url}/401").kind is OutcomeKind.REFUSED, bench.log
+def test_a_login_that_is_refused_waits_for_a_person(kind: AgentKind, url: str, bench: Bench):
+    waits = attempt(bench, kind, f"{url}/401")
+
+    assert (waits.kind, waits.reason) == (OutcomeKind.DEFERRED, WaitReason.PERSON), bench.log
 
 
 @pytest.mark.parametrize("kind", [AgentKind.CLAUDE, AgentKind.CODEX, AgentKind.COPILOT])

@@ -12,6 +12,8 @@ import pytest
 
 from coordination import Coord
 from coordination.ecosystem.document import load
+from coordination.errors import UsageError
+from coordination.planner.proposal import proposal_of
 from tests.testbed import Done
 from tests.unit.cli.conftest import Typed
 
@@ -176,6 +178,10 @@ REFUSED = {
     "a long title": plan(todo("a"), title="x" * 201),
     "an escape sequence": plan(todo("a"), title="\x1b[2J"),
     "a reversed line": plan(todo("a"), title="x \u202e y"),
+    "an invisible tag": plan(todo("a"), title="x \U000e0072\U000e0075\U000e006e y"),
+    "a blank of no width": plan(todo("a"), title="x \u200b y"),
+    "a letter that is blank": plan(todo("a"), title="x \u3164 y"),
+    "a selector of nothing": plan(todo("a"), title="x \U000e0101 y"),
     "a null character": plan(todo("a", description="\0")),
     "half of a character": plan(todo("a", description="\ud800")),
     "todos as a mapping": plan(todos={"a": todo("a")}),
@@ -298,3 +304,18 @@ def test_the_brief_of_an_agent_that_plans_is_bounded_and_has_texts_of_others_as_
     assert "api: core | checks unit, lint" in brief
     assert "web needs api" in brief
     assert "docs needs web" not in brief
+
+
+def test_a_picture_of_several_characters_may_stand_in_a_proposal():
+    assert proposal_of(plan(todo("a"), title="ship it \U0001f469\u200d\U0001f680 \u2764\ufe0f")).title
+
+
+def test_the_errors_of_a_huge_proposal_are_bounded():
+    fields = {f"field_{number}": 1 for number in range(12_000)}
+
+    with pytest.raises(UsageError, match="is no field of a proposal") as refused:
+        proposal_of(plan({**todo("a"), **fields}))
+    assert len(refused.value.message) < 5_000
+
+    with pytest.raises(UsageError, match="more than 262,144 bytes"):
+        proposal_of(plan(todo("a", description="x" * 300_000)))

@@ -84,3 +84,13 @@ def test_an_agent_continues_only_a_todo_of_its_repository(other: str):
     with pytest.raises(PlanRefused, match="continues"):
         build(found, "P")
     build(ecosystem(agent(), agent(continues="A"), status="pending"), "P")
+
+
+def test_a_repair_gets_no_secret_variable_and_leaves_no_sandbox():
+    boxed = {"env": {"MODE": "test", "API_TOKEN": "hunter2"}, "sandbox": "off"}
+    todo, _ = repair(ecosystem(agent(), **boxed))
+
+    assert (todo.env, todo.sandbox) == ({"MODE": "test"}, None)
+    kept, _ = repair(ecosystem(agent(), sandbox={"network": False}))
+    assert kept.sandbox is not None
+    assert kept.sandbox.network is False
