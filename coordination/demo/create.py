@@ -112,6 +112,8 @@ def _create(folder: Path, packages: Sequence[str], file: str) -> Path:
 
 
 def _check_empty(folder: Path) -> None:
+    if "\n" in str(folder.absolute()):
+        raise UsageError("the folder's name has an end of line", "name another one: coord demo DIR")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", "name a new or an empty folder: coord demo DIR")
     folder.mkdir(parents=True, exist_ok=True)

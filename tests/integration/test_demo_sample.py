@@ -176,6 +176,8 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
     with pytest.raises(UsageError, match="is a file"):
         create(tmp_path / "letter.txt")
+    with pytest.raises(UsageError, match="has an end of line"):
+        create(tmp_path / "a\nb")
 
 
 def test_the_sample_does_not_depend_on_the_user_s_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
