@@ -4,7 +4,7 @@ anything is changed: project, rights, request, branch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from coordination.changes.requests.proposal import PlannedRequests, RepoRequest
 from coordination.changes.requests.push import (
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 8
 """The most reads at once. GitHub asks for few, and more were not faster."""
+T = TypeVar("T")
 ANSWERS = "forge-answers"
 
 
@@ -182,18 +183,23 @@ class Inspection:
 def inspect_all(
     planned: PlannedRequests, access: ForgeAccess, *, reopen: bool = False
 ) -> tuple[Inspection, ...]:
-    """Inspect all repositories. `reopen`: also those whose request was closed are to be proposed.
+    """Inspect all repositories. `reopen`: also those whose request was closed are to be proposed. Raises as
+    `of_each` does.
+    """
+    return of_each(planned, access, lambda item: inspect(planned.plan, item, access, reopen=reopen))
 
-    Raises the first refusal, with the names of the other refused ones.
+
+def of_each(planned: PlannedRequests, access: ForgeAccess, ask: Callable[[RepoRequest], T]) -> tuple[T, ...]:
+    """Return the answer for each repository, in landing order; several are asked at once.
+
+    Raises the first refusal, with the names of the other refused repositories.
     """
     with access.pool() as pool:
-        futures = [
-            (item, pool.submit(inspect, planned.plan, item, access, reopen=reopen)) for item in planned.repos
-        ]
-    inspections, refused = [], dict[str, CoordinationError]()
+        futures = [(item, pool.submit(ask, item)) for item in planned.repos]
+    found, refused = [], dict[str, CoordinationError]()
     for item, future in futures:
         try:
-            inspections.append(future.result())
+            found.append(future.result())
         except CoordinationError as error:
             refused[item.repo.name] = error
     if refused:
@@ -202,7 +208,7 @@ def inspect_all(
         also = f"; also refused: {', '.join(others)}" if others else ""
         refusal.message = f"{first}: {refusal.message}{also}; nothing was changed"
         raise refusal
-    return tuple(inspections)
+    return tuple(found)
 
 
 def inspect(plan: str, item: RepoRequest, access: ForgeAccess, *, reopen: bool = False) -> Inspection:

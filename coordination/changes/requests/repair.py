@@ -20,11 +20,11 @@ from enum import StrEnum
 from functools import cache
 from typing import ClassVar
 
-from coordination.changes.requests.access import ForgeAccess
+from coordination.changes.requests.access import ForgeAccess, of_each
 from coordination.changes.requests.existing import is_of_others
 from coordination.changes.requests.proposal import PlannedRequests, RepoRequest
 from coordination.declared import Cell, Column, Table
-from coordination.errors import Conflict, CoordinationError
+from coordination.errors import Conflict
 from coordination.forges.errors import ForgeError
 from coordination.forges.forge import Forge
 from coordination.forges.models import Check, PullRequest, Review, Thread
@@ -136,27 +136,11 @@ class Lacks:
 
 def find_lacks(planned: PlannedRequests, access: ForgeAccess, told: Mapping[str, str]) -> tuple[Lacks, ...]:
     """Return what the requests lack, in landing order. `told`: repository → the prompt of the repair that
-    made the tip, where one did. Raises the first refusal, as `look_at` does, with the names of the other
-    refused repositories.
+    made the tip, where one did. Raises as `of_each` and `look_at` do.
     """
-    with access.pool() as pool:
-        futures = [
-            (one, pool.submit(look_at, planned.plan, one, access, told.get(one.repo.name, "")))
-            for one in planned.repos
-        ]
-    found, refused = [], dict[str, CoordinationError]()
-    for item, future in futures:
-        try:
-            found.append(future.result())
-        except CoordinationError as error:
-            refused[item.repo.name] = error
-    if refused:
-        first, *others = refused
-        refusal = refused[first]
-        also = f"; also refused: {', '.join(others)}" if others else ""
-        refusal.message = f"{first}: {refusal.message}{also}; nothing was changed"
-        raise refusal
-    return tuple(found)
+    return of_each(
+        planned, access, lambda one: look_at(planned.plan, one, access, told.get(one.repo.name, ""))
+    )
 
 
 def look_at(plan: str, item: RepoRequest, access: ForgeAccess, told: str) -> Lacks:
