@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 from markupsafe import Markup
 
-from coordination.dashboard.pages import log_text, plain
+from coordination.dashboard.pages import COLOUR, Colours, plain
 from coordination.text import shortened
 
 LOG_SHOWN, LINES_SHOWN = 200_000, 5000
@@ -66,7 +66,7 @@ class Log:
     @cached_property
     def raw(self) -> str:
         """Return all of it as text without colours; other control sequences are spelled out."""
-        return plain(_SGR.sub("", self.text), longest=None)
+        return plain(COLOUR.sub("", self.text), longest=None)
 
     def offset(self, position: str) -> int:
         """Return the offset of a position; that of the next piece if its own is gone."""
@@ -193,7 +193,7 @@ def _part(
         whole, rest = [*whole, rest], ""
     lines, first = list[str](), number
     for line in whole:
-        if not error and FIRST_ERROR.search(_SGR.sub("", line[:LINE_SHOWN])):
+        if not error and FIRST_ERROR.search(COLOUR.sub("", line[:LINE_SHOWN])):
             error = number
         lines.append(_line(number, line, colours, error=error == number))
         number += 1
@@ -212,55 +212,3 @@ def _line(number: int, text: str, colours: Colours, *, error: bool) -> str:
     content = "".join(colours.shown(shortened(text.removesuffix("\r"), LINE_SHOWN)))
     kind, link = "line error" if error else "line", f'<a href="#L{number}" tabindex="-1">{number}</a>'
     return f'<span class="{kind}" id="L{number}">{link}{content}\n</span>'
-
-
-_SGR = re.compile("\x1b\\[([0-9;]*)m")
-_STYLES = {
-    **{str(code): f"ansi-{code}" for code in range(31, 37)},
-    **{str(code + 60): f"ansi-{code}" for code in range(31, 37)},
-    "1": "ansi-bold",
-}
-"""Code of a colour, or of bold text → class of the style sheet. Black and white are as the page."""
-_NO_COLOUR = frozenset({"30", "37", "39", "90", "97"})
-
-
-class Colours:
-    """Shows text with the colours that its sequences give it; other control sequences are spelled out."""
-
-    def __init__(self) -> None:
-        self._colour = self._bold = ""
-
-    @classmethod
-    def after(cls, text: str) -> Colours:
-        """Return the colours that a text leaves on."""
-        made = cls()
-        for codes in _SGR.findall(text):
-            made._obey(codes)
-        return made
-
-    def shown(self, text: str) -> Iterator[str]:
-        """Yield the text as HTML; its colours stay on for the next one."""
-        for number, piece in enumerate(_SGR.split(text)):
-            if number % 2:
-                self._obey(piece)
-            elif piece:
-                styles = f"{self._colour} {self._bold}".strip()
-                words = log_text(piece)
-                yield f'<span class="{styles}">{words}</span>' if styles else words
-
-    def _obey(self, sequence: str) -> None:
-        codes = iter(sequence.split(";"))
-        for code in codes:
-            if code in ("38", "48"):  # of 256 colours or more: 5 and one number, or 2 and three
-                for _ in range({"5": 1, "2": 3}.get(next(codes, ""), 0)):
-                    next(codes, "")
-            elif code.lstrip("0") == "":
-                self._colour = self._bold = ""
-            elif code == "22":
-                self._bold = ""
-            elif code in _NO_COLOUR:
-                self._colour = ""
-            elif code == "1":
-                self._bold = _STYLES[code]
-            elif style := _STYLES.get(code):
-                self._colour = style

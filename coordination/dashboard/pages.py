@@ -224,6 +224,63 @@ def log_text(text: str) -> Markup:
     return Markup(escape(plain(text, longest=None)))  # noqa: S704 (it is escaped)
 
 
+COLOUR = re.compile("\x1b\\[([0-9;]*)m")
+_STYLES = {
+    **{str(code): f"ansi-{code}" for code in range(31, 37)},
+    **{str(code + 60): f"ansi-{code}" for code in range(31, 37)},
+    "1": "ansi-bold",
+}
+"""Code of a colour, or of bold text → class of the style sheet. Black and white are as the page."""
+_NO_COLOUR = frozenset({"30", "37", "39", "90", "97"})
+
+
+class Colours:
+    """Shows text with the colours that its sequences give it; other control sequences are spelled out."""
+
+    def __init__(self) -> None:
+        self._colour = self._bold = ""
+
+    @classmethod
+    def after(cls, text: str) -> Colours:
+        """Return the colours that a text leaves on."""
+        made = cls()
+        for codes in COLOUR.findall(text):
+            made._obey(codes)
+        return made
+
+    def shown(self, text: str) -> Iterator[str]:
+        """Yield the text as HTML; its colours stay on for the next one."""
+        for number, piece in enumerate(COLOUR.split(text)):
+            if number % 2:
+                self._obey(piece)
+            elif piece:
+                styles = f"{self._colour} {self._bold}".strip()
+                words = log_text(piece)
+                yield f'<span class="{styles}">{words}</span>' if styles else words
+
+    def _obey(self, sequence: str) -> None:
+        codes = iter(sequence.split(";"))
+        for code in codes:
+            if code in ("38", "48"):  # of 256 colours or more: 5 and one number, or 2 and three
+                for _ in range({"5": 1, "2": 3}.get(next(codes, ""), 0)):
+                    next(codes, "")
+            elif code.lstrip("0") == "":
+                self._colour = self._bold = ""
+            elif code == "22":
+                self._bold = ""
+            elif code in _NO_COLOUR:
+                self._colour = ""
+            elif code == "1":
+                self._bold = _STYLES[code]
+            elif style := _STYLES.get(code):
+                self._colour = style
+
+
+def coloured(text: str) -> Markup:
+    """Return lines of a log with their colours; other control sequences are spelled out."""
+    return Markup("".join(Colours().shown(text)))  # noqa: S704 (each piece is escaped)
+
+
 def diff_lines(diff: str) -> Iterator[tuple[str, str]]:
     """Yield the lines of a difference, each with its class; lines before the first hunk of a file, such as
     its name after `+++`, are neither added nor removed.
@@ -266,6 +323,7 @@ def environment() -> Environment:
         ago=ago,
         took=took,
         day=day,
+        coloured=coloured,
         diff_lines=diff_lines,
         log_text=log_text,
         without_command=without_command,

@@ -30,13 +30,14 @@ AXE = Path(os.environ.get("AXE_CORE", Path(__file__).parents[2] / "build/axe-cor
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
 )
-GO = 'echo begun; while [ ! -e "$LEDGER.go" ]; do sleep 0.1; done; echo gone on'
+GO = 'seq 300; echo begun; while [ ! -e "$LEDGER.go" ]; do sleep 0.1; done; echo gone on'
+NO = r"""seq 300; printf 'it is \033[31m<b>n\033[0mo</b> good\n'; echo error: again; echo No; exit 1"""
 TODOS = [
     {"id": "LONG", "repo": "api", "action": GO},
     {"id": "NEXT", "repo": "api", "blocked_by": ["LONG"]},
     {"id": "GATED", "repo": "web", "gate": True, "task": "<b>look</b> at it"},
     {"id": "MADE", "repo": "hosted", "plan": "PLAN-003", "action": "echo '<b>new</b>' > made.txt"},
-    {"id": "WRONG", "repo": "web", "plan": "PLAN-002", "action": "echo no; exit 1"},
+    {"id": "WRONG", "repo": "web", "plan": "PLAN-002", "action": NO},
     {"id": "UNDONE", "repo": "web", "plan": "PLAN-004", "action": "echo column is missing; exit 1"},
 ]
 PATHS = (
@@ -288,6 +289,10 @@ def test_a_page_is_live_during_a_run_a_kill_and_a_restart_and_a_person_approves_
     page.goto(f"{server.url}/run?run={run}")
     log.goto(f"{server.url}/todo?run={run}&id=LONG")
     log.wait_for_selector("pre.log:has-text('begun')")
+    log.evaluate(f"{LOG}.scrollTop = 0")
+    press(log, "button:text-is('↓ Follow')")
+    log.wait_for_selector("button:text-is('↓ Follow')", state="hidden")
+    assert log.evaluate(f"{LOG}.scrollTop + {LOG}.clientHeight - {LOG}.scrollHeight") > -2
     row = "tr:has(a:text-is('{}')) .state:text-is('{}')"
     page.wait_for_selector(row.format("GATED", "parked"))
 
@@ -321,6 +326,56 @@ def test_a_page_is_live_during_a_run_a_kill_and_a_restart_and_a_person_approves_
     ids = log.eval_on_selector_all("pre.log .line", "all => all.map((one) => one.id)")
     assert ids == [f"L{number}" for number in range(1, len(ids) + 1)]
     assert "ann" in testbed.todo("GATED", run)["approved_by"]
+
+
+LOG = "document.querySelector('pre.log[data-follow]')"
+IN_VIEW = """one => { const [box, own] = [one.closest("pre"), one].map((e) => e.getBoundingClientRect());
+    return own.top >= box.top && own.bottom <= box.bottom && own.top >= 0 && own.bottom <= innerHeight; }"""
+
+
+def test_a_log_is_searched_marked_copied_and_wrapped(open_page: Any, server: Server, testbed: Testbed):
+    page = open_page()
+    run = testbed.ok("list-runs", "--json", "--plan", "PLAN-002").json
+    run_id = (run["runs"] if isinstance(run, dict) else run)[-1]["run_id"]
+    address = f"{server.url}/todo?run={run_id}&id=WRONG"
+    marked = ".line.marked"
+
+    page.goto(f"{address}#L40")
+    page.wait_for_selector(marked)
+    assert page.locator(marked).all_inner_texts() == ["4040\n"]
+    assert page.locator(marked).evaluate(IN_VIEW)
+    page.click("#L43 > a", modifiers=["Shift"])
+    page.wait_for_url("**#L40-L43")
+    assert page.locator(marked).count() == 4
+    page.goto(f"{server.url}/")
+    page.goto(f"{address}#L40-L43")
+    page.wait_for_selector(marked)
+    assert page.locator(marked).count() == 4
+
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.click("button:text-is('Copy')")
+    page.wait_for_selector("[data-tool=said]:has-text('Copied: 4 lines')")
+    assert page.evaluate("navigator.clipboard.readText()") == "40\n41\n42\n43\n"
+
+    page.keyboard.press("/")
+    page.keyboard.type("NO<")
+    page.wait_for_selector("[data-tool=count]:text-is('1 found')")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-tool=count]:text-is('1 of 1')")
+    assert page.locator("#L301").evaluate(IN_VIEW)
+    assert page.evaluate("[...CSS.highlights.get('found')].map(String)") == ["no<"]
+    page.click("a:text-is('First error')")
+    page.wait_for_url("**#L302")
+    assert page.locator("#L302.error").evaluate(IN_VIEW)
+
+    press(page, "button[aria-pressed='true']:text-is('Wrap')")
+    page.reload()
+    page.wait_for_selector("button[aria-pressed='false']:text-is('Wrap')")
+    assert page.locator("pre.log.no-wrap").count() == 1
+    press(page, "#L1 > a")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**#L2")
 
 
 def test_a_picture_is_searched_zoomed_and_leads_to_its_todos(open_page: Any, server: Server, run: str):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordination.dashboard.logs import FIRST_ERROR, LINE_SHOWN, LINES_SHOWN, Colours, added, log_of, shown
+from coordination.dashboard.logs import FIRST_ERROR, LINE_SHOWN, LINES_SHOWN, added, log_of, shown
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,6 @@ def pieces_of(texts: list[str]) -> list[Piece]:
 def lines(markup: str) -> list[tuple[int, str]]:
     found = re.findall(r'id="L(\d+)"><a [^>]*>\d+</a>(.*?)\n</span>', markup, re.S)
     return [(int(number), html.unescape(re.sub(r"<[^>]*>", "", text))) for number, text in found]
-
-
-def test_colours_of_a_log_are_shown_and_nothing_else_is_obeyed():
-    text = "\x1b[1;32mok\x1b[0m <b>\x1b[38;5;31;31mred\x1b[mplain\x1b[2J\x1b[48;2;1;2;3;35mx"
-    assert "".join(Colours().shown(text)) == (
-        '<span class="ansi-32 ansi-bold">ok</span> &lt;b&gt;<span class="ansi-31">red</span>'
-        'plain\\u001b[2J<span class="ansi-35">x</span>'
-    )
 
 
 def test_a_colour_stays_on_over_lines_and_parts_and_ends_with_its_attempt():

@@ -12,7 +12,7 @@ import pytest
 
 from coordination.api.coord import Coord
 from coordination.dashboard.access import Visitor
-from coordination.dashboard.pages import SHARED_S, Page, PageRequest, Texts, personal
+from coordination.dashboard.pages import SHARED_S, Page, PageRequest, Texts, coloured, personal
 from coordination.dashboard.snapshots import Seen, Snapshots
 
 
@@ -134,3 +134,11 @@ def test_a_page_is_rendered_once_for_all_who_may_see_the_same(tmp_path: Path, di
 
     assert shown == ["ann csrf of ann", "&lt;bob&gt; csrf of <bob>"]
     assert len(rendered) == number
+
+
+def test_colours_of_a_log_are_shown_and_nothing_else_is_obeyed():
+    text = "\x1b[1;32mok\x1b[0m <b>\x1b[38;5;31;31mred\x1b[mplain\x1b[2J\x1b[48;2;1;2;3;35mx"
+    assert coloured(text) == (
+        '<span class="ansi-32 ansi-bold">ok</span> &lt;b&gt;<span class="ansi-31">red</span>'
+        'plain\\u001b[2J<span class="ansi-35">x</span>'
+    )
