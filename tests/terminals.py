@@ -63,11 +63,13 @@ def typing_on_terminal(
 class Terminal:
     """A terminal with `coord` in its foreground; keys go in, what is shown comes out."""
 
-    def __init__(self, testbed: Testbed, *words: str) -> None:
+    def __init__(self, testbed: Testbed, *words: str, columns: int = 80, **env: str) -> None:
         self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         os.set_blocking(self._master, False)
         self.shown = ""
-        self.process = FORKS.begin_on(slave, [COORD, *words], cwd=testbed.folder, env=plain())
+        environment = {name: value for name, value in plain().items() if name not in OURS} | env
+        self.process = FORKS.begin_on(slave, [COORD, *words], cwd=testbed.folder, env=environment)
         testbed.started.append(self.process)
         os.close(slave)
 
@@ -75,7 +77,7 @@ class Terminal:
         os.write(self._master, keys)
 
     def until_it_shows(self, text: str) -> None:
-        until(lambda: text in self._read())
+        until(lambda: text in self.read())
 
     def press_until_it_shows(self, keys: bytes, text: str) -> None:
         """Press again if nothing comes for 3 s: Python does not see a signal that comes just before it reads
@@ -84,17 +86,17 @@ class Terminal:
         for _ in range(20):
             self.press(keys)
             with suppress(AssertionError):
-                until(lambda: text in self._read(), 3)
+                until(lambda: text in self.read(), 3)
                 return
         raise AssertionError(self.shown)
 
     def until_it_ends(self) -> int:
-        until(lambda: self._read() is not None and self.process.poll() is not None)
-        self._read()
+        until(lambda: self.read() is not None and self.process.poll() is not None)
+        self.read()
         os.close(self._master)
         return self.process.returncode
 
-    def _read(self) -> str:
+    def read(self) -> str:
         try:
             while data := os.read(self._master, 65536):
                 self.shown += data.decode(errors="replace")

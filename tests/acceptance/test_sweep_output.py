@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.gate import Gate
-from tests.terminals import on_terminal
+from tests.terminals import Terminal, on_terminal
 from tests.testbed import PLAN, Testbed
+from tests.waiting import until
 
 FAILING = 'for i in 1 2 3; do echo "line $i"; done; exit 7'
 TODOS = [
@@ -94,7 +95,51 @@ def test_on_a_terminal_every_end_is_printed_once(declared: Testbed) -> None:
     assert len([line for line in lines if re.match(r"✓ A +api", line)]) == 1
     assert len([line for line in lines if re.match(r"✓ B +web", line)]) == 1
     assert not [line for line in lines if re.match(r"(A|B|C) +(api|web|lib) +(succeeded|failed)", line)]
-    assert not [line for line in lines if line.startswith("▶")], "a bar shows what runs"
+    begun = [line for line in lines if re.match(r"▶ (A|B|C)  (api|web|lib)  do", line)]
+    assert not begun, "the live area shows what runs"
+
+
+def running_lines(shown: str) -> list[str]:
+    """The lines of running todos in all frames of a terminal."""
+    lines = re.split("[\r\n]+", re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", shown))
+    return [line.rstrip() for line in lines if line.startswith("▶")]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_shows_what_runs_with_the_last_line_that_it_has_written(
+    declared: Testbed, tmp_path: Path, columns: int
+) -> None:
+    gate, task = Gate(tmp_path), "Measure the throughput of the interface for all users of it"
+    said = r"printf 'one\n\033]0;owned\007\033[2Jpass 420 of 900: throughput 0, %080d\n' 7"
+    declared.write([{"id": "A", "repo": "api", "task": task, "action": f"{said}; {gate.action}"}])
+
+    sweep = Terminal(declared, "sweep", PLAN, columns=columns, TERM="xterm")
+    until(lambda: "pass 420 of 900" in sweep.read(), 15)
+    gate.open()
+
+    assert sweep.until_it_ends() == 0, sweep.shown
+    last = running_lines(sweep.shown)[-1]
+    assert re.match(r"▶ A  api  \d+ s  ", last)
+    assert r"\u001b]0;owned\u0007\u001b[2Jpass 420" in last
+    assert last.endswith("…")
+    assert ("Measure the" in last) == (columns == 120), "a narrow terminal has the output instead"
+    assert {len(line) for line in running_lines(sweep.shown)} <= set(range(columns + 1))
+    assert "\x1b]0;owned" not in sweep.shown
+    assert "✓ A  api  " in sweep.shown.replace("\x1b[1m", "").replace("\x1b[0m", "")
+
+
+def test_the_time_of_a_run_that_is_watched_counts_from_its_start(declared: Testbed, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    declared.write([{"id": "A", "repo": "api", "action": gate.action}])
+    declared.ok("sweep", PLAN, "--detach")
+    until(lambda: (declared.ok("show-run", "--json").json["todos"][0]["duration_s"] or 0) > 1)
+
+    watch = Terminal(declared, "watch", "last", TERM="xterm")
+    until(lambda: running_lines(watch.read()), 15)
+    gate.open()
+
+    assert watch.until_it_ends() == 0
+    assert "0:00:00" not in watch.shown
 
 
 def test_off_a_terminal_a_line_says_now_and_then_what_runs_and_for_how_long(

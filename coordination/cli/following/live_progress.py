@@ -1,4 +1,4 @@
-"""Progress of a run on the screen: a line for each todo that ends, what the run waits for, a bar on a
+"""Progress of a run on the screen: a line for each todo that ends, what the run waits for, a live area on a
 terminal.
 
 Without a terminal, a line also for each todo that begins, and every `progress_interval` one with the running
@@ -10,20 +10,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.progress import Progress as ProgressBar
+from rich.console import Console
+from rich.progress import TaskID
 from rich.text import Text
 
 from coordination.api import (
@@ -42,7 +35,9 @@ from coordination.api import (
     levels_of,
     only_looks,
 )
+from coordination.cli.following.live_area import SHOWN_WAITS, LiveArea, RunningLine
 from coordination.cli.following.summary import (
+    SHOWN_RUNNING,
     Reminders,
     Wait,
     cells_of,
@@ -70,7 +65,6 @@ RUNNING_EVERY = timedelta(seconds=30)
 """Interval at which running todos are printed where there is no bar."""
 SHARE = 20
 """Time between two reads of the progress, as a multiple of the duration of a read."""
-SHOWN_WAITS = 8
 BEGINS = f"todo.{TodoState.RUNNING}"
 PARKED = f"todo.{TodoState.PARKED}"
 SKIPPED = f"todo.{TodoState.SKIPPED}"
@@ -81,19 +75,6 @@ IN_HAND_EVENTS = {f"todo.{state}" for state in IN_HAND}
 ENDS = {f"todo.{state}" for state in TodoState if state.ended}
 FAILURES = {f"todo.{TodoState.FAILED}", f"todo.{TodoState.COMPENSATION_FAILED}"}
 REPORTED = {*ENDS, f"todo.{TodoState.RETRYING}"}
-
-
-class Screen(ProgressBar):
-    """The bar, and below it the waits with their durations."""
-
-    waiting: Sequence[Wait] = ()
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        yield from super().get_renderables()
-        for wait in self.waiting[:SHOWN_WAITS]:
-            yield Text(spelled(format_wait(wait, datetime.now(UTC))))
-        if (more := len(self.waiting) - SHOWN_WAITS) > 0:
-            yield Text(f"· and {more} more")
 
 
 class Following:
@@ -118,7 +99,7 @@ class Following:
         # The bar moves the cursor, so that control sequences pass; each text is made safe before.
         self._console = Console(file=driven(sys.stderr), highlight=False)
         self._has_bar = sys.stderr.isatty() and not self._console.is_dumb_terminal
-        self._screen: Screen | None = None
+        self._screen: LiveArea | None = None
         self._bar: TaskID | None = None
         self._seen = since
         self._reminders = Reminders()
@@ -126,7 +107,8 @@ class Following:
         self._jobs: int | None = None
         self._plan = ""
         self._updated_at = self._running_reported_at = time.monotonic()
-        self._parked = False
+        self._changed = self._has_bar
+        """Since the waits were read, a todo was parked or, on a terminal, has begun."""
         self._progress = ""
         self._progress_due = 0.0
         self._rolling_back = False
@@ -168,29 +150,24 @@ class Following:
         if not self._has_bar:
             yield
             return
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[progress]}", markup=False),
+        # Todos that were carried over, or blocked from the beginning, have no events in this run.
+        run = self._run.view()
+        continues = self._seen != BEGINNING
+        self._rolling_back = continues and run.status is RunStatus.ROLLING_BACK
+        shown = [
+            t for t in run.todos if (t.started_at if self._rolling_back else t.attempt and t.run is None)
+        ]
+        ended = sum(t.state.ended for t in shown if t.was or not self._rolling_back) if continues else 0
+        self._screen = LiveArea(self._console)
+        self._bar = self._screen.add_task(
+            self._run.id,
+            total=len(shown),
+            completed=ended,
+            progress=brief(run.progress) if run.progress else "",
         )
-        with Screen(*columns, console=self._console, transient=True) as self._screen:
-            # Todos that were carried over, or blocked from the beginning, have no events in this run.
-            run = self._run.view()
-            continues = self._seen != BEGINNING
-            self._rolling_back = continues and run.status is RunStatus.ROLLING_BACK
-            shown = [
-                t for t in run.todos if (t.started_at if self._rolling_back else t.attempt and t.run is None)
-            ]
-            ended = sum(t.state.ended for t in shown if t.was or not self._rolling_back) if continues else 0
-            self._bar = self._screen.add_task(
-                self._run.id,
-                total=len(shown),
-                completed=ended,
-                progress=brief(run.progress) if run.progress else "",
-            )
-            self._screen.tasks[self._bar].start_time = self._screen.get_time() - age_s(run)
+        # The time since the start of the run, not of this command.
+        self._screen.tasks[self._bar].start_time = self._screen.get_time() - age_s(run)
+        with self._screen:
             yield
 
     def _show_rollback(self, event: RunEvent) -> None:
@@ -202,13 +179,17 @@ class Following:
             self._print(f"↶ rolling back: {short_cause(why)}")
         if self._screen is not None and self._bar is not None:
             started = sum(bool(t.started_at) for t in self._run.view().todos)
-            self._screen.reset(self._bar, total=started, description=f"{self._run.id}, rolling back")
+            title = f"{self._run.id}, rolling back"
+            self._screen.update(self._bar, completed=0, total=started, description=title)
 
     def _track(self, event: RunEvent) -> None:
         if event.what in IN_HAND_EVENTS:
             self._in_hand.add(event.todo)
         elif event.what in STATE_EVENTS:
             self._in_hand.discard(event.todo)
+        if self._screen is not None and event.what in STATE_EVENTS:
+            self._changed |= event.what == BEGINS
+            self._screen.running = [one for one in self._screen.running if one.todo.id in self._in_hand]
 
     def _report(self, event: RunEvent) -> None:
         if event.what == "todo.lost":
@@ -225,7 +206,7 @@ class Following:
             self._print(f"· {event.todo} was approved by {event.fields.get('by')}{comment}")
         elif event.what == PARKED:
             # The reason is printed at the next quiet moment: most todos are parked for a shorter time.
-            self._parked = True
+            self._changed = True
         elif self._is_reported(event):
             # The state at the event, not the present one: an ended run is shown from its first event on.
             state, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields
@@ -277,10 +258,10 @@ class Following:
         read; None where it is not time yet.
         """
         if time.monotonic() - self._updated_at < min(UPDATE_S, self._running_every_s) and not (
-            quiet and self._parked
+            quiet and self._changed
         ):
             return None
-        self._updated_at, self._parked = time.monotonic(), False
+        self._updated_at, self._changed = time.monotonic(), False
         for restart in self._restarted():
             self._print(f"! {restart}")
         with suppress(Unreachable):  # `follow` decides how long Redis may be unreachable
@@ -293,6 +274,7 @@ class Following:
         found, now = self._waits(view), datetime.now(UTC)
         if self._screen is not None:
             self._screen.waiting = found
+            self._show_running(self._screen, view)
             self._update_progress()
             return
         if time.monotonic() - self._running_reported_at >= self._running_every_s:
@@ -305,6 +287,18 @@ class Following:
             self._print(format_wait(wait, now))
         if (more := len(due) - SHOWN_WAITS) > 0:
             self._print(f"· and {more} more: coord show-run {self._run.id}")
+
+    def _show_running(self, screen: LiveArea, view: RunView) -> None:
+        """Show the running todos; read the tasks of new ones, and the last lines of those that fit."""
+        running = [todo for todo in view.todos if todo.state is TodoState.RUNNING]
+        running.sort(key=lambda todo: -(todo.duration_s or 0.0))
+        fit = running[:SHOWN_RUNNING]
+        said = self._run.last_lines({todo.id: todo.attempt for todo in fit})
+        tasks = self._run.tasks([todo.id for todo in fit])
+        screen.running = [
+            RunningLine(todo=todo, task=tasks.get(todo.id, ""), said=said.get(todo.id, ""))
+            for todo in running
+        ]
 
     def _update_progress(self) -> None:
         """Read the progress of the run. Of a large run, which takes longer to read, it is read less often."""
