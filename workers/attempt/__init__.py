@@ -9,7 +9,7 @@
 | `commands.py` `call.py` | from an action to a command under the guard; the caller of a python function |
 | `agent_rounds.py` `prompt.py` | an agent's rounds: prompt, program, paths, verify commands, feedback |
 | `changes.py` | the changes of predecessors, for a prompt |
-| `usage.py` | what the agents of an attempt have used so far |
+| `usage.py` | what the agent of an attempt has used so far, and its budgets |
 | `in_process.py` | services and landings, which need no command |
 | `context.py` `context_socket.py` | COORD_CONTEXT; shared values that a todo reads and sets |
 | `reads.py` | the other repositories that an agent sees |

@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 from coordination.errors import CoordinationError, PlanRefused
 from coordination.files import make_private, open_private
-from coordination.models import Agent, Budget, Check, QaAction, argv_of
+from coordination.models import Agent, Check, QaAction, argv_of
 from coordination.runs import agent_records
 from coordination.runs.attempt_store import Grant
 from coordination.runs.change_sets.records import CheckVerdict
@@ -36,7 +36,7 @@ from coordination.runs.records import AgentUsage, WaitReason
 from coordination.runs.retry_policy import Failure
 from coordination.sandbox import Binds
 from coordination.text import shortened
-from workers.agents.fields import MOST, clean
+from workers.agents.fields import clean
 from workers.agents.judge import Judgement, RoundEnd, judge
 from workers.agents.memory import AgentMemory
 from workers.agents.program import AgentProgram, Records, Report, Resume, Start
@@ -48,10 +48,9 @@ from workers.attempt.checks import judge as judge_check
 from workers.attempt.checks import report_of, stamps
 from workers.attempt.commands import AttemptCommands, Command
 from workers.attempt.output import Log, OutputRefused, bytes_of
-from workers.attempt.usage import UsageMeter
+from workers.attempt.usage import Spending, UsageMeter
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit
 from workers.process.child import Exit
-from workers.process.trouble import until_answered
 from workers.workspace.base import Workspace
 
 PLACE = Path("/coord")
@@ -140,8 +139,7 @@ class AgentRounds:
         self._first = prompt.prompt_of(self._task)
         """The prompt of a new session."""
         self._until = time.monotonic() + spec.timeout.total_seconds()
-        self._used = AgentUsage()
-        """The use by the ended rounds of the attempt."""
+        self._spending = Spending(agent, action.budget, around.grant.used, around.usage)
         self._last = Report()
         """The report of the last round."""
         self._session = ""
@@ -264,13 +262,13 @@ class AgentRounds:
 
     def _round(self) -> tuple[Exit, Judgement]:
         program, agent, around, session = self._program, self._agent, self._around, self._session
-        known, budget, spent = self._remembered, self._action.budget, self._spent
+        known = self._remembered
         start = Start(
             prompt=self._said,
             session=session,
             new_session=str(uuid.uuid4()),
-            usd_left=None if budget.usd is None else max(0.0, budget.usd - spent.usd),
-            turns_left=None if budget.turns is None else max(1, budget.turns - spent.turns),
+            usd_left=self._spending.usd_left,
+            turns_left=self._spending.turns_left,
         )
         invocation = program.invocation(agent, start)
         environment = {**around.environment, **program.environment(agent, confined=self._alias is not None)}
@@ -287,7 +285,9 @@ class AgentRounds:
 
             def take(data: bytes) -> None:
                 self._take(stream.feed(data), records, raw)
-                self._watch_budgets(records.report())
+                report = records.report()
+                if (over := self._spending.watch(report)) and not report.done:
+                    around.commands.interrupt(over)
 
             command = Command(
                 argv=invocation.argv,
@@ -301,7 +301,11 @@ class AgentRounds:
             ended = around.commands.run(around.workspace, command, environment, around.binds + self._home())
             self._take(stream.end(), records, raw)
         self._last = records.report()
-        self._note_use(self._last)
+        self._spending.end_round(self._last)
+        self._remember(
+            session=self._last.session or self._remembered.session,
+            session_used=session_used + self._last.usage,
+        )
         judged = judge(
             self._last,
             exit_code=ended.exit_code,
@@ -469,9 +473,9 @@ class AgentRounds:
         """Return the outcome where a budget is used up: that of the todo fails it; that of its plan or of
         the day lets it wait for a person, and the next claim says which it is. None if none is.
         """
-        if over := self._over(AgentUsage()):
+        if over := self._spending.over():
             return self._failed(f"budget: {over}{further}")
-        if not self._around.usage.is_over:
+        if not self._spending.is_over_for_all:
             return None
         self._keep()
         why = "the budget of its plan or of the day is used up"
@@ -505,54 +509,7 @@ class AgentRounds:
         changed = self._around.workspace.changed_paths() or []
         return f"Another session has begun this. It has changed: {shown(changed, 50) or 'nothing'}."
 
-    # What is used and remembered
-
-    def _note_use(self, report: Report) -> None:
-        known = self._remembered
-        self._used += self._use_of(report)
-        self._remember(
-            session=report.session or known.session, session_used=known.session_used + report.usage
-        )
-        self._around.usage.used = self._used
-        until_answered(self._around.usage.count)
-
-    @property
-    def _spent(self) -> AgentUsage:
-        """Return the use by all ended rounds of the todo in the run."""
-        return self._around.grant.used + self._used
-
-    def _use_of(self, report: Report) -> AgentUsage:
-        """Return the use by a round, with its cost where the program tells it or the prices are known."""
-        used, prices = report.usage, self._agent.prices
-        cost = used.micro_usd
-        if cost is None and prices is not None:
-            cached = prices.input if prices.cached is None else prices.cached
-            fresh = max(0, used.input - used.cached)  # a price for a million tokens is one for millionths
-            cost = round(fresh * prices.input + used.cached * cached + used.output * prices.output)
-        return used.model_copy(update={"rounds": 1, "micro_usd": None if cost is None else min(cost, MOST)})
-
-    def _watch_budgets(self, report: Report) -> None:
-        """End the program once a budget is used up, unless it has finished."""
-        used = self._use_of(report)
-        self._around.usage.used = self._used + used
-        if report.done:
-            return
-        if why := self._over(used) or ("the budget of all" if self._around.usage.is_over else ""):
-            self._around.commands.interrupt(why)
-
-    def _over(self, used: AgentUsage) -> str:
-        """Return which limit of the todo is exceeded, with the use by the present round; empty if none is."""
-        budget = self._action.budget
-        if budget == Budget():
-            return ""
-        total = self._spent + used
-        if budget.turns is not None and total.turns > budget.turns:
-            return f"{total.turns} of {budget.turns} turns"
-        if budget.tokens is not None and total.tokens > budget.tokens:
-            return f"{total.tokens:,} of {budget.tokens:,} tokens"
-        if budget.usd is not None and total.usd > budget.usd:
-            return f"{total.usd:.2f} of {budget.usd:.2f} USD"
-        return ""
+    # What is remembered
 
     def _remember(self, **changes: object) -> None:
         known = self._remembered.model_copy(update=changes)
