@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
@@ -68,11 +69,13 @@ def test_a_job_checks_what_is_checked_out_and_speaks_to_its_runner(testbed: Test
     testbed.write(repos={"lib": {"qa": [{"name": "lint", "run": "echo line 7 is too long; exit 1"}]}})
     silent = testbed.coord("qa", "ci", **job)
     assert silent.code == 3
-    assert "line 7 is too long" in silent.out
+    assert re.search(r"✗ \S+  lib  .*exit code 1.*\n  \| line 7 is too long\n", silent.err)
+    assert "line 7" not in silent.out, "the report does not repeat it"
     (annotation,) = (line for line in silent.err.splitlines() if line.startswith("::error "))
     assert annotation.endswith("%0Aline 7 is too long")
     assert summary.read_text().endswith("- `line 7 is too long`\n")
-    assert silent.out.count("line 7") == testbed.coord("qa", "show").out.count("line 7") == 1
+    quiet = testbed.coord("-q", "qa", "ci", **job)
+    assert quiet.out.count("line 7") == testbed.coord("qa", "show").out.count("line 7") == 1
     (check,) = testbed.coord("qa", "show", "--json").json["checks"]
     assert check["output"] == ["line 7 is too long"]
     testbed.ok("down")

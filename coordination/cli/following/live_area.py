@@ -33,7 +33,7 @@ SHOWN_WAITS = 8
 WIDE = 100
 """Width from which on the bar has its full length, and running todos have their tasks beside the output."""
 LONGEST_NAME = 24
-"""Cells of an id and of a repository."""
+"""Cells of an id and of a repository; of a narrow terminal, each has a fifth at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class LiveArea(ProgressBar):
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
         if running := self.running:
-            yield _table(running[:SHOWN_RUNNING], wide=self.console.width >= WIDE)
+            yield _table(running[:SHOWN_RUNNING], self.console.width)
             if (more := len(running) - SHOWN_RUNNING) > 0:
                 yield Text(f"▶ and {more} more")
         for wait in self.waiting[:SHOWN_WAITS]:
@@ -84,13 +84,14 @@ def _columns(*, wide: bool) -> Sequence[ProgressColumn]:
     )
 
 
-def _table(running: Sequence[RunningLine], *, wide: bool) -> Table:
+def _table(running: Sequence[RunningLine], width: int) -> Table:
     """Return a line for each todo: `▶ TODO-048  auth  7 min 2 s  Test auth  pass 420 of 900`. In a narrow
     terminal the output replaces the task.
     """
+    wide, name = width >= WIDE, min(LONGEST_NAME, max(1, width // 5))
     table = Table.grid(
-        _column(LONGEST_NAME),
-        _column(LONGEST_NAME),
+        _column(name),
+        _column(name),
         _column(),
         *([_column(ratio=2)] if wide else []),
         _column(ratio=3),
@@ -101,8 +102,8 @@ def _table(running: Sequence[RunningLine], *, wide: bool) -> Table:
         task, said = plain(one.task), plain(spelled(one.said))
         rest = (task, said) if wide else (said or task,)
         mark = (mark_of(one.todo.state), COLOURS[tone_of(one.todo.state)])
-        name = Text.assemble(mark, f" {plain(one.todo.id)}")
-        table.add_row(name, Text(plain(one.todo.repo), "bold"), one.elapsed, *map(Text, rest))
+        todo = Text.assemble(mark, f" {plain(one.todo.id)}")
+        table.add_row(todo, Text(plain(one.todo.repo), "bold"), one.elapsed, *map(Text, rest))
     return table
 
 
