@@ -208,7 +208,7 @@ def test_the_bar_of_a_failed_run_says_so_in_colour_and_in_words(
 
 def test_the_last_lines_of_its_output_stand_below_a_failed_todo(testbed: Testbed, tab: Tab):
     for page in (tab.get("/"), tab.get("/run", run=run_of(testbed, "PLAN-002"))):
-        (tail,) = re.findall(r'<pre class="tail">(.*?)</pre>', page.text, re.DOTALL)
+        (tail,) = re.findall(r'<pre class="tail"[^>]*>(.*?)</pre>', page.text, re.DOTALL)
         said = html.unescape(re.sub(r"<[^>]+>", "", tail)).splitlines()
         assert said[-1] == "<b>bold</b>\\u202e"
         assert "<b>" not in tail

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordination.dashboard.logs import FIRST_ERROR, LINE_SHOWN, LINES_SHOWN, added, log_of, shown
+from coordination.dashboard.logs import (
+    FIRST_ERROR,
+    LINE_SHOWN,
+    LINES_ADDED,
+    LINES_SHOWN,
+    added,
+    log_of,
+    shown,
+)
 
 
 @dataclass(frozen=True)
@@ -75,15 +83,15 @@ def test_a_log_that_is_longer_than_a_page_keeps_its_numbers():
 
 
 def test_a_page_adds_a_long_output_in_steps():
-    log, position, number, seen = log_of(pieces_of(["z\n" * 1200, "rest"])), "", 1, list[int]()
-    while position != log.position(2400):
+    log, position, number, seen = log_of(pieces_of(["z\n" * 1220, "rest"])), "", 1, list[int]()
+    while position != log.position(2440):
         part = added(log, log.offset(position), number, grows=True)
-        assert len(lines(part.lines)) <= 500
+        assert len(lines(part.lines)) <= LINES_ADDED
         seen += [n for n, _ in lines(part.lines)]
         position, number = log.position(part.end), part.number
 
-    assert seen == list(range(1, 1201))
-    assert lines(part.begun) == [(1201, "rest")]
+    assert seen == list(range(1, 1221))
+    assert lines(part.begun) == [(1221, "rest")]
 
 
 @pytest.mark.parametrize(
