@@ -28,6 +28,7 @@ ARGUMENTS: dict[str, Any] = {
     "name": "n", "names": ["k"], "payload": 1, "plan": PLAN, "repo": "api", "run": "last", "task": "look",
     "template": "T", "text": "hello", "title": "t", "to": "api",
     "todo": "A", "topic": "a", "topics": ["a"], "value": 1,
+    "proposal": {"title": "t", "todos": [{"key": "a", "repo": "api", "task": "look"}]},
 }  # fmt: skip
 """Argument that a tool requires → its value."""
 PARTS = sorted(

@@ -75,9 +75,10 @@ READS = {
     "planner": "forecast_graph preview progress with_durations with_finished",
     "pr": "prepare_fix refs",
     "proposals": "brief of_run prepare read why_refused",
-    "run": "branches commands_to_pull document events follow gantt lands_by_requests last_event log_tail "
-    "maintain max_parallel picture prepare_retry progress redis_is_full restore_preview "
-    "signed_view status todo todo_diff todos_in_hand unserved with_signatures workers write_back",
+    "run": "attempts branches commands_to_pull document events follow gantt lands_by_requests "
+    "last_event last_lines log_pieces log_tail maintain max_parallel picture prepare_retry "
+    "progress redis_is_full restore_preview signed_view status task tasks todo todo_diff "
+    "todos_in_hand unserved with_signatures workers write_back",
     "runs": "events export get left_out prepare_execute prepare_sweep preview_sweep review stats survey "
     "workplaces",
     "services": "outcome prepare reserve_workers stop_here",

@@ -13,21 +13,20 @@ def piece(text: str, todo: str = "A", attempt: int = 1) -> Piece:
 
 
 def test_a_single_attempt_is_what_was_written_and_nothing_else() -> None:
-    assert list(marked([piece("one\ntw"), piece("o\n")])) == [("A", "one\ntw"), ("A", "o\n")]
+    assert [one.text for one in marked([piece("one\ntw"), piece("o\n")])] == ["one\ntw", "o\n"]
 
 
 def test_later_attempts_are_marked_on_a_line_of_their_own() -> None:
-    text = "".join(
-        text for _, text in marked([piece("no"), piece("yes\n", attempt=2), piece("on\n", attempt=2)])
-    )
+    pieces = [piece("no"), piece("yes\n", attempt=2), piece("on\n", attempt=2)]
+    text = "".join(one.text for one in marked(pieces))
 
     assert text == "no\n[coord] attempt 2\nyes\non\n"
 
 
 def test_lines_of_several_todos_are_whole_and_say_whose_they_are() -> None:
-    texts = [("A", "o"), ("TODO", "two\n"), ("A", "ne\nrest")]
+    pieces = [piece("o"), piece("two\n", "TODO"), piece("ne\nrest")]
 
-    assert list(prefixed(texts, ["A", "TODO"])) == ["TODO | two\n", "A    | one\n", "A    | rest\n"]
+    assert list(prefixed(pieces, ["A", "TODO"])) == ["TODO | two\n", "A    | one\n", "A    | rest\n"]
 
 
 def written(file: Path, *waits: str, last_wait: str = "") -> str:
