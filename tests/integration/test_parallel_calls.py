@@ -99,7 +99,7 @@ READS: dict[str, Callable[[Coord], object]] = {
     "memory": lambda coord: (coord.memory.search("slow"), coord.memory.trends(), [*coord.memory.export()]),
     "messages": lambda coord: coord.messages.recipients(),
     "planner": lambda coord: coord.planner.forecast(PLAN).critical_path,
-    "repo": lambda coord: coord.repo.status(),
+    "repo": lambda coord: coord.repo.list(),
     "issue": lambda coord: coord.issue.list(),
     "todo": lambda coord: coord.todo.list(),
     "plan": lambda coord: coord.plan.list(),
