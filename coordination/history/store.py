@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,8 @@ FUTURE = timedelta(minutes=1)
 """Maximum time an event may be dated ahead of this machine's clock: the clocks of two machines differ."""
 WAIT_S = 5.0
 """Limit of the wait for another process that writes."""
+AGAIN_S = 0.005
+"""Pause before a switch to the write-ahead log is tried again."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -94,7 +97,7 @@ class HistoryStore:
     def _opened(self) -> sqlite3.Connection:
         db = _connected(self.path)
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            _use_wal(db)
             db.execute("PRAGMA synchronous = NORMAL")
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
             if version > VERSION:
@@ -267,6 +270,21 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. SQLite waits for nobody here, and several processes or threads may begin
+    a database at once: then the call is repeated.
+    """
+    until = time.monotonic() + WAIT_S
+    while db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(AGAIN_S)
 
 
 def explained(path: Path, error: sqlite3.Error | OSError) -> CoordinationError:

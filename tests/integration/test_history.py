@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -68,6 +69,19 @@ def kinds(store: HistoryStore, **filters: object) -> list[str]:
 
 def event(number: int, **fields: object) -> HistoryEvent:
     return HistoryEvent(**{"id": f"e{number}", "at": NOW, "kind": "todo.updated", "subject": "T", **fields})  # type: ignore[arg-type]
+
+
+def test_several_may_begin_a_history_at_once(tmp_path: Path) -> None:
+    def begin(path: Path) -> bool:
+        barrier.wait(60)
+        with HistoryStore(path) as opened:
+            return opened.is_current()
+
+    barrier = Barrier(6)
+    with ThreadPoolExecutor(6) as threads:
+        for number in range(30):
+            path = tmp_path / str(number) / "history.db"
+            assert list(threads.map(begin, [path] * 6)) == [True] * 6
 
 
 def test_every_change_is_kept_once(store: HistoryStore, file: Path) -> None:
