@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedFix:
-    """What the pull requests of a plan lack, and the run that would repair it."""
+    """The failed checks and open threads of a plan's pull requests, and the run that would repair it."""
 
     plan: str
     lacks: tuple[Lacks, ...]

@@ -1,6 +1,6 @@
-"""What a forge says of a request's work, for its repair: logs of jobs, threads of reviews, and the replies.
+"""Feedback of a forge on a request, for its repair: logs of jobs, threads of reviews, and the replies.
 
-Whoever can open a request or comment on one writes these texts: they are bounded, and without control
+Anybody who can open a request or comment on one writes these texts: they are bounded, and without control
 characters and known secrets. `may_push` tells whose threads count.
 """
 

@@ -190,6 +190,11 @@ class WaitReason(StrEnum):
         """Read an unknown value as WORKER: anybody may have written it to Redis."""
         return cls.WORKER
 
+    @property
+    def asks_person(self) -> bool:
+        """Return whether a person can end the wait, such as with an approval."""
+        return self in (WaitReason.PERSON, WaitReason.BUDGET)
+
 
 Number = Annotated[int, Field(ge=0)]
 

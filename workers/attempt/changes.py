@@ -27,7 +27,7 @@ def changes_of(places: Iterable[Path], began: str, commit: str) -> str:
     for place in places:
         try:
             # a partial clone would fetch the files that it lacks
-            if has_commit(place, began) and has_commit(place, commit) and not is_partial(place):
+            if not is_partial(place) and has_commit(place, began) and has_commit(place, commit):
                 return _text(place, began, commit)
         except CoordinationError:  # this repository is damaged or away; the prompt does without
             continue

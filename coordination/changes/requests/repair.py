@@ -90,7 +90,7 @@ class RepairResult(FrozenModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Lacks:
-    """What a request lacks."""
+    """The failed checks and open threads of a request."""
 
     item: RepoRequest
     request: PullRequest

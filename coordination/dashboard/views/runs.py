@@ -15,7 +15,6 @@ from coordination.api import (
     RunView,
     TodoState,
     TodoView,
-    WaitReason,
     levels_of,
     start_again,
 )
@@ -29,8 +28,6 @@ from coordination.errors import GitRefused, NotFound, UsageError
 from coordination.states import mark_of
 
 LISTED = 50
-ASKING = frozenset({WaitReason.PERSON, WaitReason.BUDGET})
-"""Reasons of waits that only a person ends."""
 ROWS = 200
 """Number of todos on a page."""
 OUTPUT_SHOWN = 20_000
@@ -149,7 +146,8 @@ async def run(request: PageRequest) -> Page:
 
 def _state_of(view: RunView) -> str:
     """Return `▶ 63 %` of a live run, `? 2` where it waits for a person, `✗ 2 failed` after failures."""
-    asking = sum(one.state is TodoState.PARKED and one.wait_reason in ASKING for one in view.todos)
+    parked = (one.wait_reason for one in view.todos if one.state is TodoState.PARKED)
+    asking = sum(reason is not None and reason.asks_person for reason in parked)
     if asking:
         return f"? {asking}"
     failed = sum(one.has_failed for one in view.todos)

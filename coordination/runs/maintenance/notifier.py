@@ -128,7 +128,7 @@ def _kind(event: Event) -> str | None:
             return "run.rolling_back"
         case "run.timed_out" | "run.stuck" | "access.break_glass" | "access.expiring" | "health.given_up":
             return event.kind
-        case "todo.parked" if data.get("reason") in (WaitReason.PERSON, WaitReason.BUDGET):
+        case "todo.parked" if WaitReason(data.get("reason", "")).asks_person:
             return "todo.waiting"
         case "todo.settled" if data.get("state") == TodoState.COMPENSATION_FAILED:
             return "todo.compensation_failed"

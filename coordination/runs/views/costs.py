@@ -1,4 +1,4 @@
-"""What agents have used, by day, plan, repository and agent, from the sums that the steps of runs keep."""
+"""The use of agents by day, plan, repository and agent, from the sums that the steps of runs keep."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LARGEST = 2**63
 
 
 class CostsBy(StrEnum):
-    """What the use is summed up by."""
+    """The names by which the use is summed up."""
 
     PLAN = "plan"
     REPO = "repo"
@@ -34,7 +34,7 @@ class CostsBy(StrEnum):
 
 
 class AgentCosts(FrozenModel):
-    """What agents have used. The name is a plan, a repository, an agent or a day (UTC)."""
+    """The use of agents. The name is a plan, a repository, an agent or a day (UTC)."""
 
     shown: ClassVar = Table(
         columns=(
@@ -55,7 +55,7 @@ class AgentCosts(FrozenModel):
 
 
 class _Row(FrozenModel):
-    """What an agent has used for a plan in a repository on a day."""
+    """The use of an agent for a plan in a repository on a day."""
 
     day: date
     plan: str

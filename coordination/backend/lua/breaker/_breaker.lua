@@ -34,8 +34,6 @@ do
     return is_limit(name) and (opens <= now or opens - now > LONGEST_LIMIT_MS)
   end
 
-  local function opens_at(name) return tonumber(call('HGET', key(KEY.breaker, name), 'until') or 0) end
-
   -- The answer has changed: the todos parked behind the breaker ask again.
   local function wake_parked(name)
     local behind = key(KEY.breaker_behind, name)
@@ -53,11 +51,6 @@ do
   local function access(name, who)
     local state = state_of(name)
     if not state then return CLOSED end
-    if state == OPEN and is_over(name, opens_at(name)) then
-      close(name)
-      announce('breaker.closed', name, 'repos', '')
-      return CLOSED
-    end
     if state == CLOSED then
       local forgotten = call('EXISTS', key(KEY.breaker_failures, name)) == 0
       if forgotten then call('HDEL', head .. KEY.breakers, name) end
@@ -65,7 +58,13 @@ do
     end
     local record = key(KEY.breaker, name)
     local opens, probe = unpack(call('HMGET', record, 'until', 'probe'))
-    if state == OPEN and tonumber(opens) > now then return OPEN, tonumber(opens) end
+    opens = tonumber(opens)
+    if state == OPEN and is_over(name, opens) then
+      close(name)
+      announce('breaker.closed', name, 'repos', '')
+      return CLOSED
+    end
+    if state == OPEN and opens > now then return OPEN, opens end
     local ends = probed_until(record, probe)
     if probe ~= who and ends > now then return HALF_OPEN, ends end
     return PROBE
@@ -114,8 +113,9 @@ do
 
   -- The account of an agent is used up until `ends` in ms. A limit that ends earlier changes nothing.
   local function limit(name, ends, why)
-    if state_of(name) and not is_over(name, opens_at(name)) and opens_at(name) >= ends then return end
     local record = key(KEY.breaker, name)
+    local known = tonumber(call('HGET', record, 'until') or 0)
+    if state_of(name) and not is_over(name, known) and known >= ends then return end
     why = first_line(why)
     announce('breaker.opened', name, 'repos', '', 'title', why, 'open_ms', string.format('%.0f', ends - now))
     call('HSET', head .. KEY.breakers, name, OPEN)
